@@ -1,0 +1,253 @@
+"""Likelihoods p(y | x0) with the real noise: white, weighted, full covariance, periodic, Poisson.
+
+Each is a deepinv `DataFidelity` whose value is exactly −log p(y | A x) up to a constant of y, so
+that its gradient is the gradient of a log-likelihood: the ½ and the noise level are in it.
+All measurements are real tensors [B, …]; a complex value is two real components, and every
+standard deviation is that of one real component.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from deepinv.optim import DataFidelity
+from deepinv.physics import GaussianNoise, NoiseModel, PoissonNoise
+from torch import Tensor
+
+from sciinv.errors import OperatorError
+from sciinv.seeds import Streams
+
+
+def _per_item(value: Tensor) -> Tensor:
+    return value.flatten(1).sum(1)
+
+
+class Likelihood(DataFidelity, ABC):
+    """Base: −log p(y | u) of a prediction u = A(x0), its curvature, and simulated data."""
+
+    @abstractmethod
+    def nll(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return −log p(y | u) up to a constant, [B]."""
+
+    @abstractmethod
+    def whiten(self, r: Tensor, u: Tensor) -> Tensor:
+        """Return W r with Wᵀ W the Fisher information of the data at u; same shape as r."""
+
+    @abstractmethod
+    def whiten_t(self, r: Tensor, u: Tensor) -> Tensor:
+        """Return Wᵀ r."""
+
+    @abstractmethod
+    def residual(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return the whitened residual whose mean square is near 1 at the truth, as y − u."""
+
+    @abstractmethod
+    def simulate(self, u: Tensor, streams: Streams) -> Tensor:
+        """Return data y ~ p(y | u), one random stream per item."""
+
+    def chi2(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return the reduced χ²: the mean squared whitened residual, [B]."""
+        return self.residual(u, y).flatten(1).square().mean(1)
+
+    def fn(self, x: Tensor, y: Tensor, physics: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Return −log p(y | A x) up to a constant, [B] (deepinv's DataFidelity call)."""
+        return self.nll(physics.A(x), y)
+
+    def grad(self, x: Tensor, y: Tensor, physics: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Return ∇_x of −log p(y | A x) by the operator's vjp; shape of x."""
+        u = physics.A(x)
+        with torch.enable_grad():
+            leaf = u.detach().requires_grad_(True)
+            (g,) = torch.autograd.grad(self.nll(leaf, y).sum(), leaf)
+        return physics.A_vjp(x, g)
+
+
+class Gaussian(Likelihood):
+    """Gaussian noise: y = u + n, n ~ N(0, R), −log p = ½ (y − u)ᵀ R⁻¹ (y − u).
+
+    Args:
+        sd: Standard deviation of each real component in the units of y: a number, or a tensor
+            that broadcasts to y. An infinite value marks a sample that carries no data.
+        cholesky: Instead of `sd`, the lower Cholesky factor L of R = L Lᵀ, [M, M] (M: number of
+            components of y without the batch), or [B, M, M].
+        period: Components that live on a circle: their period (2π for a phase), 0 elsewhere;
+            broadcasts to y. Residuals of these are wrapped to the nearest turn.
+
+    Raises:
+        OperatorError: Not exactly one of `sd` and `cholesky`, or a standard deviation that is not
+            positive.
+    """
+
+    def __init__(
+        self,
+        sd: float | Tensor | None = None,
+        *,
+        cholesky: Tensor | None = None,
+        period: Tensor | None = None,
+    ) -> None:
+        super().__init__(d=None)
+        if (sd is None) == (cholesky is None):
+            raise OperatorError(
+                "The noise must be given once",
+                expected="either sd or cholesky",
+                got="both" if sd is not None else "neither",
+                remedy="give the standard deviation, or the covariance's Cholesky factor",
+            )
+        if sd is not None:
+            sd = torch.as_tensor(sd)
+            sd = sd if sd.is_floating_point() else sd.float()
+            if bool((sd <= 0).any()) or bool(sd.isnan().any()):
+                raise OperatorError(
+                    "The noise's standard deviation must be positive",
+                    expected="sd > 0 (infinite for a sample without data)",
+                    got=f"minimum {float(sd.min())}",
+                    remedy="check the weights; mask samples without data instead of sd = 0",
+                )
+        self.register_buffer("sd", sd)
+        self.register_buffer("cholesky", cholesky)
+        self.register_buffer("period", period)
+
+    @property
+    def is_white(self) -> bool:
+        """Whether one number is the noise of every component."""
+        return self.sd is not None and self.sd.numel() == 1
+
+    def difference(self, y: Tensor, u: Tensor) -> Tensor:
+        """Return y − u, wrapped to the nearest turn where components live on a circle."""
+        r = y - u
+        if self.period is None:
+            return r
+        turn = self.period.to(r)
+        safe = torch.where(turn > 0, turn, torch.ones_like(turn))
+        return torch.where(turn > 0, r - safe * torch.round(r / safe), r)
+
+    def whiten(self, r: Tensor, u: Tensor | None = None) -> Tensor:
+        """Return R^{-1/2} r."""
+        if self.sd is not None:
+            return r / self.sd.to(r)
+        return self._solve(r, upper=False)
+
+    def whiten_t(self, r: Tensor, u: Tensor | None = None) -> Tensor:
+        """Return R^{-T/2} r."""
+        if self.sd is not None:
+            return r / self.sd.to(r)
+        return self._solve(r, upper=True)
+
+    def _solve(self, r: Tensor, upper: bool) -> Tensor:
+        factor = self.cholesky.to(r)
+        factor = factor.mT if upper else factor
+        flat = r.flatten(1).unsqueeze(-1)
+        return torch.linalg.solve_triangular(factor, flat, upper=upper).reshape(r.shape)
+
+    def residual(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return R^{-1/2} (y − u), wrapped where periodic."""
+        return self.whiten(self.difference(y, u))
+
+    def nll(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return ½ ‖R^{-1/2} (y − u)‖², [B]."""
+        return 0.5 * _per_item(self.residual(u, y).square())
+
+    def chi2(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return the mean squared whitened residual over the components that carry data, [B]."""
+        total = self.residual(u, y).square()
+        if self.sd is None:
+            return total.flatten(1).mean(1)
+        valid = torch.isfinite(self.sd).to(total).expand_as(total)
+        return _per_item(total) / _per_item(valid)
+
+    def noise(self, like: Tensor, streams: Streams) -> Tensor:
+        """Return n ~ N(0, R) of the shape of `like`; 0 where the standard deviation is infinite."""
+        white = streams.randn(like.shape[1:], like)
+        if self.sd is not None:
+            sd = self.sd.to(like)
+            return white * torch.where(torch.isfinite(sd), sd, torch.zeros_like(sd))
+        return (self.cholesky.to(like) @ white.flatten(1).unsqueeze(-1)).reshape(like.shape)
+
+    def simulate(self, u: Tensor, streams: Streams) -> Tensor:
+        """Return y = u + n, n ~ N(0, R)."""
+        return u + self.noise(u, streams)
+
+
+class Poisson(Likelihood):
+    """Counts: y ~ Poisson(u), −log p = Σ u − y log u + const; u > 0 in expected counts.
+
+    Source: Fessler, "Statistical image reconstruction methods", Handbook of Medical Imaging 2000.
+    """
+
+    floor = 1e-6  # expected counts; keeps log and 1/u finite where a prediction reaches 0
+
+    def __init__(self) -> None:
+        super().__init__(d=None)
+
+    def nll(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return Σ u − y + y log(y / u) (the Kullback–Leibler divergence), [B]."""
+        u = u.clamp_min(self.floor)
+        return _per_item(u - y + torch.xlogy(y, y.clamp_min(self.floor) / u))
+
+    def whiten(self, r: Tensor, u: Tensor) -> Tensor:
+        """Return r / √u: the Fisher information of a Poisson mean is 1/u."""
+        return r / u.clamp_min(self.floor).sqrt()
+
+    def whiten_t(self, r: Tensor, u: Tensor) -> Tensor:
+        """Return r / √u."""
+        return self.whiten(r, u)
+
+    def residual(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return the Pearson residual (y − u) / √u."""
+        return self.whiten(y - u, u)
+
+    def simulate(self, u: Tensor, streams: Streams) -> Tensor:
+        """Return y ~ Poisson(u)."""
+        return streams.poisson(u.clamp_min(0))
+
+
+class WeightedNoise(NoiseModel):
+    """A deepinv noise model with a standard deviation per measured component.
+
+    Args:
+        sd: Standard deviation per real component, units of y; broadcasts to y; inf: no data.
+        rng: deepinv's generator for `physics(x)`.
+    """
+
+    def __init__(self, sd: Tensor | float, rng: torch.Generator | None = None) -> None:
+        super().__init__(rng=rng)
+        self.register_buffer("sigma", torch.as_tensor(sd))
+
+    def forward(self, x: Tensor, seed: int | None = None, **kwargs: Any) -> Tensor:
+        """Return x plus noise; components with infinite sd become 0."""
+        self.rng_manual_seed(seed)
+        sd = self.sigma.to(x)
+        noise = torch.empty_like(x).normal_(generator=self.rng)
+        finite = torch.isfinite(sd)
+        return torch.where(finite, x + noise * torch.where(finite, sd, 0.0 * sd), 0.0 * x)
+
+
+def of(physics: Any) -> Likelihood:
+    """Return the likelihood of an operator: its own, or the one its noise model implies.
+
+    Raises:
+        OperatorError: The operator carries no noise, or a noise that is not supported.
+    """
+    own = getattr(physics, "likelihood", None)
+    if isinstance(own, Likelihood):
+        return own
+    model = getattr(physics, "noise_model", None)
+    if isinstance(model, WeightedNoise):
+        return Gaussian(model.sigma)
+    if isinstance(model, GaussianNoise):
+        sigma = torch.as_tensor(model.sigma)
+        if float(sigma.min()) > 0:
+            return Gaussian(sigma)
+    if isinstance(model, PoissonNoise) and math.isclose(float(torch.as_tensor(model.gain)), 1.0):
+        return Poisson()
+    raise OperatorError(
+        "The operator does not say its noise",
+        where=type(physics).__name__,
+        expected="noise_model = GaussianNoise(sigma > 0), or a sciinv.likelihoods object in "
+        "its attribute `likelihood`",
+        got=type(model).__name__ if model is not None else "no noise model",
+        remedy="give the operator the noise's standard deviation in the units of y",
+    )

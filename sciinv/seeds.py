@@ -1,0 +1,59 @@
+"""One random stream per draw: draw i is the same whatever the batch, the shard or the machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def stream_seed(*key: int | str) -> int:
+    """Return a 63-bit seed from a key such as (seed, item, draw); equal keys, equal streams.
+
+    The key is hashed (BLAKE2b), so neighbouring keys give unrelated streams.
+    """
+    text = "/".join(f"{type(k).__name__}:{k}" for k in key)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+class Streams:
+    """Independent random streams, one per lane of a batch.
+
+    Numbers are made on the CPU and moved, so that a stream does not depend on the device.
+
+    Args:
+        keys: One key per lane, e.g. (seed, item, draw).
+    """
+
+    def __init__(self, keys: Sequence[tuple[int | str, ...]]) -> None:
+        self.keys = list(keys)
+        self._generators = [torch.Generator().manual_seed(stream_seed(*k)) for k in self.keys]
+
+    @classmethod
+    def of_seed(cls, seed: int, lanes: int) -> Streams:
+        """Return `lanes` streams (seed, 0), (seed, 1), …"""
+        return cls([(seed, lane) for lane in range(lanes)])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def randn(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return standard normal numbers [B, *shape] with the dtype and device of `like`.
+
+        They are drawn in float64 only for a float64 `like`.
+        """
+        out = [torch.randn(tuple(shape), generator=g, dtype=like.dtype) for g in self._generators]
+        return torch.stack(out).to(like.device)
+
+    def rand(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return uniform numbers in [0, 1), [B, *shape]."""
+        out = [torch.rand(tuple(shape), generator=g, dtype=like.dtype) for g in self._generators]
+        return torch.stack(out).to(like.device)
+
+    def poisson(self, rate: Tensor) -> Tensor:
+        """Return Poisson counts of the rates [B, …], item i from stream i."""
+        cpu = rate.detach().cpu()
+        out = [torch.poisson(r, generator=g) for r, g in zip(cpu, self._generators, strict=True)]
+        return torch.stack(out).to(rate)
