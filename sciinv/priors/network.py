@@ -1,0 +1,217 @@
+"""A learned diffusion prior: deepinv's DRUNet inside the preconditioning of EDM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from deepinv.models import DRUNet
+from torch import Tensor, nn
+
+from sciinv.errors import PriorError
+from sciinv.priors.base import Prior, sigma_like
+from sciinv.priors.widths import FittedWidths
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What is needed to build the network again.
+
+    Attributes:
+        channels: Image channels.
+        nc: Feature channels at the four scales.
+        nb: Residual blocks per scale.
+        patch: Side of the pixel blocks that are folded into channels (1, 2, 4, …).
+    """
+
+    channels: int = 1
+    nc: tuple[int, int, int, int] = (32, 64, 128, 128)
+    nb: int = 2
+    patch: int = 2
+
+
+@dataclass(frozen=True)
+class Preconditioning:
+    """Constants of the network's own units u; physical values are x = offset + scale·u.
+
+    Attributes:
+        sigma_data: Root mean square of u over the class.
+        sigma_min: Smallest σ at which the network was trained well, units of u.
+        sigma_max: Largest σ to start an annealing from, units of u.
+        offset: Physical value of u = 0.
+        scale: Physical value of one unit of u.
+    """
+
+    sigma_data: float = 0.5
+    sigma_min: float = 0.01
+    sigma_max: float = 30.0
+    offset: float = 0.0
+    scale: float = 1.0
+
+
+class EDMNetwork(nn.Module):
+    """D_u(x, σ) = c_skip x + c_out F(c_in x, ln σ / 4), in units of u (Karras et al. 2022).
+
+    F is a `deepinv.models.DRUNet` without biases. It gets two constant maps beside the image:
+    ln σ / 4, and 1, without which it could not make an offset at σ = 1. Pixel blocks are folded
+    into channels, which costs patch² less work at the finest scale.
+
+    Args:
+        spec: Sizes of the network.
+        sigma_data: Root mean square of the class.
+        sigma_range: (least, greatest) σ of training; outside it the map of ln σ stays constant.
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, sigma_data: float, sigma_range: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.sigma_data = sigma_data
+        self.sigma_range = sigma_range
+        folded = spec.channels * spec.patch**2
+        self.unet = DRUNet(
+            in_channels=folded + 1,  # deepinv adds the channel of the other map
+            out_channels=folded,
+            nc=tuple(spec.nc),
+            nb=spec.nb,
+            act_mode="r",  # not in place, for torch.func
+            pretrained=None,
+        )
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return D_u(x, σ); x [B, C, H, W] of any H, W; σ [B, 1, 1, 1]."""
+        var = sigma**2 + self.sigma_data**2
+        c_skip, c_out, c_in = self.sigma_data**2 / var, sigma * self.sigma_data / var.sqrt(), 1 / (
+            var.sqrt()
+        )
+        return c_skip * x + c_out * self.raw(c_in * x, sigma).to(x.dtype)
+
+    def raw(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return F(x, ln σ / 4) for an already scaled x."""
+        H, W = x.shape[-2:]
+        p = self.spec.patch
+        x = _pad(x, 8 * p)
+        if p > 1:
+            x = F.pixel_unshuffle(x, p)
+        low, high = self.sigma_range
+        level = sigma.clamp(low, high).log() / 4
+        maps = torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *x.shape[-2:])
+        x = self.unet.forward_unet(torch.cat([x, maps], 1))
+        if p > 1:
+            x = F.pixel_shuffle(x, p)
+        return x[..., :H, :W]
+
+
+def _pad(x: Tensor, multiple: int) -> Tensor:
+    """Mirror x at the bottom and right edges up to the next multiple."""
+    H, W = x.shape[-2:]
+    for axis, size in ((-1, W), (-2, H)):
+        more = -size % multiple
+        if more:
+            # Mirror as often as needed, also where the image is smaller than the padding.
+            period = max(2 * size - 2, 1)
+            index = torch.arange(size + more, device=x.device) % period
+            index = torch.where(index < size, index, period - index)
+            x = x.index_select(axis, index)
+    return x
+
+
+class LearnedPrior(Prior):
+    """A diffusion prior with a trained network; takes and returns physical values.
+
+    D(x, σ) = offset + scale · D_u((x − offset)/scale, σ/scale). Any H, W is computed (mirrored to
+    a multiple of 8·patch and cropped); float64 input is computed in float32 and returned as it came.
+
+    Args:
+        spec: Sizes of the network.
+        constants: Range, offset and scale.
+        train_shape: (C, H, W) of the training images.
+        fixed_size: True where the class is defined on that grid alone.
+        units: Unit of a pixel value.
+        name: Name of the prior.
+        widths: Fitted widths of p(x0 | x_t) in physical units, or None.
+        metadata: Everything else the file says (data, licence, training).
+
+    References:
+        Karras et al., "Elucidating the design space of diffusion-based generative models", 2022.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        constants: Preconditioning,
+        *,
+        train_shape: Sequence[int],
+        fixed_size: bool = False,
+        units: str = "",
+        name: str = "prior",
+        widths: FittedWidths | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec, self.constants = spec, constants
+        c = constants
+        self.network = EDMNetwork(spec, c.sigma_data, (c.sigma_min / 2, c.sigma_max * 2))
+        self.channels = spec.channels
+        self.train_shape = (int(train_shape[0]), int(train_shape[1]), int(train_shape[2]))
+        self.shape = self.train_shape if fixed_size else None
+        self.units, self.name = units, name
+        self.offset, self.scale = c.offset, c.scale
+        self.sigma_data = c.sigma_data * c.scale
+        self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
+        self.widths = widths
+        self.metadata = dict(metadata or {})
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, x: Tensor, sigma: float | Tensor, **kwargs: Any) -> Tensor:
+        """Return D(x, σ); x [B, C, H, W] and σ (a number or [B]) in physical units.
+
+        Raises:
+            PriorError: Wrong number of channels, or a σ that is not positive.
+        """
+        if kwargs:
+            raise TypeError(f"unexpected arguments: {', '.join(sorted(kwargs))}")
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise PriorError(
+                "The image does not fit the prior",
+                where=self.name,
+                expected=f"[B, {self.channels}, H, W]",
+                got=list(x.shape),
+            )
+        s = sigma_like(sigma, x)
+        if not torch.compiler.is_compiling() and not _positive(s):
+            raise PriorError(
+                "A denoiser is defined for a positive, finite noise level",
+                where=self.name,
+                expected=f"sigma in [{self.sigma_min:.3g}, {self.sigma_max:.3g}] {self.units}",
+                got=sigma if isinstance(sigma, int | float) else s.flatten().tolist(),
+            )
+        dtype = next(self.network.parameters()).dtype
+        u = ((x - self.offset) / self.scale).to(dtype)
+        out = self.network(u, (s / self.scale).to(dtype))
+        return self.offset + self.scale * out.to(x.dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a file must say to build this prior again (JSON types only)."""
+        return {
+            "name": self.name,
+            "network": {"class": "deepinv.models.DRUNet", **asdict(self.spec)},
+            "preconditioning": {"kind": "edm", **asdict(self.constants)},
+            "train_shape": list(self.train_shape),
+            "fixed_size": self.shape is not None,
+            "units": self.units,
+            **self.metadata,
+        }
+
+
+def _positive(s: Tensor) -> bool:
+    try:
+        return bool(((s > 0) & (s < math.inf)).all())
+    except RuntimeError:  # under torch.func.vmap there are no values to look at
+        return True
