@@ -1,1 +1,30 @@
-"""Placeholder."""
+"""Diffusion priors p(x0): closed-form Gaussian and mixture, learned networks; load and save."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sciinv.priors.base import Prior
+    from sciinv.priors.files import load, save
+    from sciinv.priors.gaussian import Gaussian
+    from sciinv.priors.mixture import GaussianMixture
+    from sciinv.priors.network import LearnedPrior
+
+_WHERE = {
+    "Gaussian": "gaussian",
+    "GaussianMixture": "mixture",
+    "LearnedPrior": "network",
+    "Prior": "base",
+    "load": "files",
+    "save": "files",
+}
+__all__ = ["Gaussian", "GaussianMixture", "LearnedPrior", "Prior", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    # Networks and safetensors are imported when they are first asked for.
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

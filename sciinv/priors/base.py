@@ -9,6 +9,7 @@ import torch
 from deepinv.models.base import Denoiser
 from torch import Tensor
 
+from sciinv.covariances import Covariance, Implicit
 from sciinv.errors import PriorError
 
 
@@ -46,6 +47,38 @@ class Prior(Denoiser):
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Return ∇ log p_σ(x) = (D(x, σ) − x) / σ² (Tweedie's formula)."""
         return (self(x, sigma) - x) / sigma_like(sigma, x) ** 2
+
+    def conditional_covariance(self, x_t: Tensor, sigma: float) -> Covariance:
+        """Return Cov[x0 | x_t] = σ² ∂D/∂x (second-order Tweedie), here by forward derivatives.
+
+        Source: Meng et al. 2021 (arXiv 2111.04726); moment matching: arXiv 2405.13712.
+        """
+        s2 = float(sigma) ** 2
+
+        def product(v: Tensor) -> Tensor:
+            _, jv = torch.func.jvp(lambda x: self(x, sigma), (x_t,), (v,))
+            return s2 * jv
+
+        return Implicit(product)
+
+    def isotropic_variance(self, x_t: Tensor, sigma: float) -> Tensor:
+        """Return r(σ)², the mean squared error of D per pixel, squared units of x."""
+        return torch.as_tensor(self._fitted().isotropic_at(float(sigma))).to(x_t)
+
+    def spectral_variance(self, x_t: Tensor, sigma: float) -> Tensor:
+        """Return r(σ, |k|)², the power of D's error in the orthonormal DFT, [H, W]."""
+        return torch.as_tensor(self._fitted().spectral_at(float(sigma), x_t.shape[-2:])).to(x_t)
+
+    def _fitted(self) -> Any:
+        if self.widths is None:
+            raise PriorError(
+                "The prior carries no fitted widths of p(x0 | x_t)",
+                where=type(self).__name__,
+                expected="widths fitted to the denoiser's error when it was trained",
+                got="none",
+                remedy="fit them with sciinv.priors.widths, or use conditional='tweedie'",
+            )
+        return self.widths
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise `PriorError` unless the prior serves images of this (C, H, W)."""

@@ -1,1 +1,44 @@
-"""Placeholder."""
+"""Posterior samplers under one call: DAPS, and DPS and Langevin beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sciinv.errors import ConfigError
+from sciinv.priors.base import Prior
+from sciinv.samplers.base import Sampler
+from sciinv.samplers.daps import DAPS
+from sciinv.samplers.dps import DPS
+from sciinv.samplers.langevin import Langevin
+
+SAMPLERS: dict[str, type[Sampler]] = {s.name: s for s in (DAPS, DPS, Langevin)}
+
+__all__ = ["DAPS", "DPS", "SAMPLERS", "Langevin", "Sampler", "build"]
+
+
+def build(kind: str, prior: Prior, **settings: Any) -> Sampler:
+    """Return the sampler called `kind` with its settings.
+
+    Raises:
+        ConfigError: The sampler or a setting is not known.
+    """
+    import inspect
+
+    if kind not in SAMPLERS:
+        raise ConfigError(
+            "There is no sampler of this name",
+            expected=", ".join(SAMPLERS),
+            got=kind,
+            remedy="name a known sampler",
+        )
+    known = set(inspect.signature(SAMPLERS[kind]).parameters) - {"prior"}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ConfigError(
+            "The sampler does not know this setting",
+            where=kind,
+            expected=", ".join(sorted(known)),
+            got=", ".join(unknown),
+            remedy="correct the spelling, or leave it out",
+        )
+    return SAMPLERS[kind](prior, **settings)

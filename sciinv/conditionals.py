@@ -1,0 +1,218 @@
+"""Models of p(x0 | x_t): what the annealing step takes x0 to be, before it sees the data.
+
+Each is called with the state and its noise level and returns a mean and a covariance (or, for the
+score-based one, a gradient), and counts its network evaluations. The published
+choice, N(ODE solution, σ_t² I), counts the noise twice; it is here so that it can be compared.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from sciinv.covariances import Covariance, Fourier, Isotropic
+from sciinv.diffusion import probability_flow, reverse_sde, to_zero
+from sciinv.errors import ConfigError
+from sciinv.priors.base import Prior
+from sciinv.seeds import Streams
+
+
+@dataclass
+class Moments:
+    """A model of p(x0 | x_t).
+
+    Attributes:
+        mean: Its mean, [B, C, H, W].
+        covariance: Its covariance; where `gradient` is given, only a scale for the proposals.
+        nfe: Network evaluations spent per draw.
+        gradient: ∇ log p(x0 | x_t) where it is not that of the Gaussian.
+    """
+
+    mean: Tensor
+    covariance: Covariance
+    nfe: int
+    gradient: Callable[[Tensor], Tensor] | None = field(default=None)
+
+
+class Conditional(ABC):
+    """A model of p(x0 | x_t) under a prior."""
+
+    name: str
+
+    def __init__(self, prior: Prior) -> None:
+        self.prior = prior
+
+    @abstractmethod
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return the moments of p(x0 | x_t) for x_t [B, C, H, W] at noise level σ."""
+
+
+class Published(Conditional):
+    """N(x̂0, σ_t² I) with x̂0 the probability-flow solution from x_t (Zhang et al. 2025).
+
+    Args:
+        prior: The diffusion prior.
+        steps: Euler steps of the ODE.
+        floor: The lowest noise level that the ODE visits before 0; the prior's units.
+    """
+
+    name = "published"
+
+    def __init__(self, prior: Prior, steps: int = 5, floor: float = 0.01) -> None:
+        super().__init__(prior)
+        self.steps = steps
+        self.floor = floor
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return (ODE solution, σ² I)."""
+        x_hat, nfe = probability_flow(
+            self.prior, x_t, to_zero(sigma, self.steps, min(self.floor, 0.5 * sigma))
+        )
+        return Moments(x_hat, Isotropic(float(sigma) ** 2), nfe)
+
+
+class IsotropicWidth(Conditional):
+    """N(D(x_t, σ), r(σ)² I), r fitted to the denoiser's own error, times `inflate` in variance."""
+
+    name = "isotropic"
+
+    def __init__(self, prior: Prior, inflate: float = 1.0) -> None:
+        super().__init__(prior)
+        self.inflate = inflate
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return (D, κ r² I), capped at σ²."""
+        r2 = (self.inflate * self.prior.isotropic_variance(x_t, sigma)).clamp_max(sigma**2)
+        return Moments(self.prior(x_t, sigma), Isotropic(r2), 1)
+
+
+class SpectralWidth(Conditional):
+    """N(D(x_t, σ), F⁻¹ r(σ, |k|)² F), a width per spatial frequency, times `inflate`."""
+
+    name = "spectral"
+
+    def __init__(self, prior: Prior, inflate: float = 1.0) -> None:
+        super().__init__(prior)
+        self.inflate = inflate
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return (D, κ r(|k|)² in Fourier), capped at σ²."""
+        r2 = (self.inflate * self.prior.spectral_variance(x_t, sigma)).clamp_max(sigma**2)
+        return Moments(self.prior(x_t, sigma), Fourier(r2), 1)
+
+
+class Tweedie(Conditional):
+    """N(D(x_t, σ), σ² ∂D/∂x): the exact first two moments of p(x0 | x_t).
+
+    In closed form for Gaussian and mixture priors; by Jacobian products of a network otherwise.
+    """
+
+    name = "tweedie"
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return (D, σ² ∂D/∂x)."""
+        return Moments(
+            self.prior(x_t, sigma), self.prior.conditional_covariance(x_t, float(sigma)), 1
+        )
+
+
+class Score(Conditional):
+    """∇ log p(x0 | x_t) = (x_t − x0)/σ_t² + s(·): the likelihood of x_t times a prior score.
+
+    Args:
+        prior: The diffusion prior.
+        at: "x0": s(x0, σ_min), one network evaluation per inner step; "x_hat": s(x̂0, σ_min),
+            frozen; "x_t": s(x_t, σ_t), frozen (which makes the mean exactly D(x_t, σ_t)).
+    """
+
+    name = "score"
+
+    def __init__(self, prior: Prior, at: str = "x0") -> None:
+        super().__init__(prior)
+        if at not in ("x0", "x_hat", "x_t"):
+            raise ConfigError(
+                "The score-based conditional does not know this point",
+                expected="x0, x_hat or x_t",
+                got=at,
+                remedy="name one of these",
+            )
+        self.at = at
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return the denoised start, a proposal scale, and the gradient."""
+        s2, floor = float(sigma) ** 2, float(self.prior.sigma_min)
+        x_hat = self.prior(x_t, sigma)
+        if self.at == "x0":
+
+            def gradient(x0: Tensor) -> Tensor:
+                return (x_t - x0) / s2 + self.prior.score(x0, floor)
+
+            # The score at σ_min has curvature up to 1/σ_min²: that bounds the proposal's scale.
+            scale = Isotropic(1.0 / (1.0 / s2 + 1.0 / floor**2))
+            return Moments(x_hat, scale, 1, gradient)
+        fixed = (x_hat - x_t) / s2 if self.at == "x_t" else self.prior.score(x_hat, floor)
+
+        def frozen(x0: Tensor) -> Tensor:
+            return (x_t - x0) / s2 + fixed
+
+        return Moments(x_t + s2 * fixed, Isotropic(s2), 2 if self.at == "x_hat" else 1, frozen)
+
+
+class ReverseDraw(Conditional):
+    """A draw of p(x0 | x_t) by the reverse SDE, with the fitted width left around it.
+
+    The mean is one reverse-SDE draw from x_t to `floor` and its denoised value there (PnP-DM,
+    arXiv 2405.18782, uses this as the prior step of a split Gibbs sampler).
+    """
+
+    name = "reverse"
+
+    def __init__(self, prior: Prior, steps: int = 5) -> None:
+        super().__init__(prior)
+        self.steps = steps
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return (a reverse-SDE draw, σ² I)."""
+        levels = to_zero(sigma, self.steps, min(float(self.prior.sigma_min), 0.5 * sigma))
+        x_hat, nfe = reverse_sde(self.prior, x_t, levels, streams)
+        return Moments(x_hat, Isotropic(float(sigma) ** 2), nfe)
+
+
+CONDITIONALS: dict[str, type[Conditional]] = {
+    c.name: c for c in (Published, IsotropicWidth, SpectralWidth, Tweedie, Score, ReverseDraw)
+}
+
+
+def build(conditional: str | Conditional, prior: Prior) -> Conditional:
+    """Return the conditional of this name under `prior`, or the object given.
+
+    Raises:
+        ConfigError: There is no conditional of this name.
+    """
+    if isinstance(conditional, Conditional):
+        return conditional
+    if conditional not in CONDITIONALS:
+        raise ConfigError(
+            "There is no conditional of this name",
+            expected=", ".join(CONDITIONALS),
+            got=conditional,
+            remedy="name a known model of p(x0 | x_t)",
+        )
+    return CONDITIONALS[conditional](prior)
+
+
+__all__ = [
+    "CONDITIONALS",
+    "Conditional",
+    "IsotropicWidth",
+    "Moments",
+    "Published",
+    "ReverseDraw",
+    "Score",
+    "SpectralWidth",
+    "Tweedie",
+    "build",
+]

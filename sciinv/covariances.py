@@ -1,0 +1,199 @@
+"""Covariances C = L Lᵀ of images, known through their action; the widths of p(x0 | x_t)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Covariance(ABC):
+    """A positive semi-definite C = L Lᵀ on images [B, C, H, W]; L is symmetric unless said."""
+
+    #: True where every lane of a batch has the same covariance
+    shared: bool = True
+
+    @abstractmethod
+    def sqrt(self, z: Tensor) -> Tensor:
+        """Return L z."""
+
+    def sqrt_t(self, v: Tensor) -> Tensor:
+        """Return Lᵀ v."""
+        return self.sqrt(v)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return C v."""
+        return self.sqrt(self.sqrt_t(v))
+
+    def rows(self, a: Tensor) -> Tensor:
+        """Return C applied to each row of a, [B, M, C, H, W] → the same shape."""
+        if self.shared:
+            return self(a.flatten(0, 1)).reshape(a.shape)
+        return torch.stack([self(a[:, m]) for m in range(a.shape[1])], dim=1)
+
+
+class Isotropic(Covariance):
+    """C = r² I.
+
+    Args:
+        variance: r², a number or one per lane [B], squared units of x.
+    """
+
+    def __init__(self, variance: Tensor | float) -> None:
+        self.variance = torch.as_tensor(variance)
+        self.shared = self.variance.ndim == 0
+
+    def _r2(self, v: Tensor) -> Tensor:
+        r2 = self.variance.to(v)
+        return r2 if r2.ndim == 0 else r2.reshape(-1, *(1 for _ in v.shape[1:]))
+
+    def sqrt(self, z: Tensor) -> Tensor:
+        """Return r z."""
+        return self._r2(z).sqrt() * z
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return r² v."""
+        return self._r2(v) * v
+
+    def rows(self, a: Tensor) -> Tensor:
+        """Return r² times each row."""
+        return self._r2(a) * a
+
+
+class Fourier(Covariance):
+    """C diagonal in the orthonormal 2-D DFT: F⁻¹ diag(P(k)) F, a stationary covariance.
+
+    Args:
+        power: P(k) in unshifted FFT order, [H, W], or [C, H, W] with one spectrum per channel.
+    """
+
+    def __init__(self, power: Tensor) -> None:
+        self.power = power
+
+    def _apply(self, gain: Tensor, v: Tensor) -> Tensor:
+        half = gain[..., : v.shape[-1] // 2 + 1].to(v)
+        return torch.fft.irfft2(torch.fft.rfft2(v) * half, s=v.shape[-2:])
+
+    def sqrt(self, z: Tensor) -> Tensor:
+        """Return F⁻¹ √P F z."""
+        return self._apply(self.power.sqrt(), z)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return F⁻¹ P F v."""
+        return self._apply(self.power, v)
+
+
+class Pixelwise(Covariance):
+    """C = diag(s) K diag(s): a width per pixel s and a shared correlation K.
+
+    Args:
+        sd: s, [B, C, H, W], units of x.
+        correlation: K, a stationary covariance of unit variance, or None for white.
+    """
+
+    shared = False
+
+    def __init__(self, sd: Tensor, correlation: Fourier | None = None) -> None:
+        self.sd = sd
+        self.correlation = correlation
+
+    def sqrt(self, z: Tensor) -> Tensor:
+        """Return L z = s K^{1/2} z; L is not symmetric where K is not white."""
+        return self.sd * (z if self.correlation is None else self.correlation.sqrt(z))
+
+    def sqrt_t(self, v: Tensor) -> Tensor:
+        """Return Lᵀ v = K^{1/2} s v."""
+        w = self.sd * v
+        return w if self.correlation is None else self.correlation.sqrt(w)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return s K s v."""
+        w = self.sd * v
+        return self.sd * (w if self.correlation is None else self.correlation(w))
+
+
+class Dense(Covariance):
+    """C given by eigenvectors and eigenvalues: U diag(λ) Uᵀ.
+
+    Args:
+        vectors: U, [D, D] or one per lane [B, D, D].
+        values: λ ≥ 0, [D] or [B, D], squared units of x.
+    """
+
+    def __init__(self, vectors: Tensor, values: Tensor) -> None:
+        self.vectors = vectors
+        self.values = values.clamp_min(0)
+        self.shared = vectors.ndim == 2
+
+    def _apply(self, gain: Tensor, v: Tensor) -> Tensor:
+        u = self.vectors.to(v)
+        flat = v.flatten(1)
+        if self.shared:
+            return (((flat @ u) * gain.to(v)) @ u.mT).reshape(v.shape)
+        spectrum = (u.mT @ flat.unsqueeze(-1)).squeeze(-1) * gain.to(v)
+        return (u @ spectrum.unsqueeze(-1)).squeeze(-1).reshape(v.shape)
+
+    def sqrt(self, z: Tensor) -> Tensor:
+        """Return U √λ Uᵀ z."""
+        return self._apply(self.values.sqrt(), z)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return U λ Uᵀ v."""
+        return self._apply(self.values, v)
+
+    def rows(self, a: Tensor) -> Tensor:
+        """Return C applied to each row of a [B, M, …]."""
+        u, flat = self.vectors.to(a), a.flatten(2)
+        gain = self.values.to(a)
+        gain = gain if self.shared else gain.unsqueeze(1)
+        return (((flat @ u) * gain) @ u.mT).reshape(a.shape)
+
+
+class Implicit(Covariance):
+    """C known only through products C v, as σ² ∂D/∂x of a network; its root by Lanczos.
+
+    L z ≈ ‖z‖ V √T e₁ with V, T from `steps` Lanczos steps started at z: the Krylov approximation
+    of C^{1/2} z. Negative Ritz values (a network's Jacobian is not exactly symmetric) count as 0.
+
+    Args:
+        product: v ↦ C v.
+        steps: Lanczos steps, each one product.
+    """
+
+    shared = False
+
+    def __init__(self, product: Callable[[Tensor], Tensor], steps: int = 8) -> None:
+        self.product = product
+        self.steps = steps
+        self.calls = 0
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return C v."""
+        self.calls += 1
+        return self.product(v)
+
+    def sqrt(self, z: Tensor) -> Tensor:
+        """Return the Krylov approximation of C^{1/2} z."""
+        shape = z.shape
+        norm = z.flatten(1).norm(dim=1)
+        q = z.flatten(1) / norm.clamp_min(1e-30)[:, None]
+        basis, alphas, betas = [q], [], []
+        for step in range(self.steps):
+            w = self(basis[-1].reshape(shape)).flatten(1)
+            alphas.append((w * basis[-1]).sum(1))
+            for older in basis:  # full reorthogonalisation: the basis is small
+                w = w - (w * older).sum(1, keepdim=True) * older
+            beta = w.norm(dim=1)
+            if step + 1 < self.steps:
+                betas.append(beta)
+                basis.append(w / beta.clamp_min(1e-30)[:, None])
+        t = torch.diag_embed(torch.stack(alphas, 1))
+        if betas:
+            off = torch.stack(betas, 1)
+            t = t + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
+        values, vectors = torch.linalg.eigh(t.double())
+        root = vectors @ (values.clamp_min(0).sqrt()[..., None] * vectors[:, 0, :, None])
+        weights = root.squeeze(-1).to(z) * norm[:, None]
+        return (torch.stack(basis, 2) @ weights[..., None]).squeeze(-1).reshape(shape)

@@ -1,0 +1,150 @@
+"""The diffusion: noise grids, forward and reverse processes, and their conversions.
+
+Variance exploding (the working form): x_t = x0 + σ ε. Variance preserving (DDPM):
+x_t = √ᾱ x0 + √(1−ᾱ) ε = s · x_VE with s = √ᾱ = 1/√(1+σ²), so one denoiser D(x, σ) serves both.
+
+Sources: Song et al. 2021 (arXiv 2011.13456); Karras et al. 2022 (arXiv 2206.00364).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from sciinv.errors import ConfigError
+from sciinv.priors.base import Prior
+from sciinv.seeds import Streams
+
+
+def edm_grid(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) -> np.ndarray:
+    """Return the EDM noise levels, [levels], from sigma_max down to sigma_min.
+
+    σ_i = (σ_max^{1/ρ} + i/(N−1) (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ; ρ = 1 is linear, ρ → ∞ geometric.
+
+    Raises:
+        ConfigError: Not 0 < sigma_min < sigma_max, or fewer than one level.
+    """
+    _check_grid(sigma_max, sigma_min, levels)
+    ramp = np.linspace(0.0, 1.0, levels) if levels > 1 else np.zeros(1)
+    top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return (top + ramp * (bottom - top)) ** rho
+
+
+def geometric_grid(sigma_max: float, sigma_min: float, levels: int) -> np.ndarray:
+    """Return noise levels of equal ratio, [levels], from sigma_max down to sigma_min."""
+    _check_grid(sigma_max, sigma_min, levels)
+    return np.geomspace(sigma_max, sigma_min, levels)
+
+
+def _check_grid(sigma_max: float, sigma_min: float, levels: int) -> None:
+    if not (0 < sigma_min < sigma_max and levels >= 1):
+        raise ConfigError(
+            "The annealing levels are not possible",
+            expected="0 < sigma_min < sigma_max and levels ≥ 1",
+            got=f"sigma_min={sigma_min}, sigma_max={sigma_max}, levels={levels}",
+            remedy="correct sigma_min, sigma_max or levels",
+        )
+
+
+def forward(x0: Tensor, sigma: float, streams: Streams) -> Tensor:
+    """Return x_t ~ N(x0, σ² I): the forward process up to noise level σ."""
+    return x0 + sigma * streams.randn(x0.shape[1:], x0)
+
+
+def forward_sde_step(x: Tensor, sigma: float, sigma_next: float, streams: Streams) -> Tensor:
+    """Return x at the higher level: dx = √(dσ²/dt) dw integrated exactly from σ to σ_next."""
+    return x + float(np.sqrt(sigma_next**2 - sigma**2)) * streams.randn(x.shape[1:], x)
+
+
+def probability_flow(
+    prior: Prior,
+    x: Tensor,
+    sigmas: Sequence[float] | np.ndarray,
+    method: Literal["euler", "heun"] = "euler",
+) -> tuple[Tensor, int]:
+    """Solve the probability-flow ODE dx/dσ = (x − D(x, σ)) / σ along `sigmas`.
+
+    Args:
+        prior: The denoiser D.
+        x: State at sigmas[0], [B, C, H, W].
+        sigmas: Decreasing levels; the last may be 0.
+        method: Euler (one call a step) or Heun (two calls, one on a step that ends at 0).
+
+    Returns:
+        The state at sigmas[-1], and the number of network evaluations.
+    """
+    nfe = 0
+    for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+        slope = (x - prior(x, float(now))) / now
+        nfe += 1
+        x_next = x + (then - now) * slope
+        if method == "heun" and then > 0:
+            slope_next = (x_next - prior(x_next, float(then))) / then
+            nfe += 1
+            x_next = x + (then - now) * 0.5 * (slope + slope_next)
+        x = x_next
+    return x, nfe
+
+
+def reverse_sde(
+    prior: Prior, x: Tensor, sigmas: Sequence[float] | np.ndarray, streams: Streams
+) -> tuple[Tensor, int]:
+    """Solve the reverse SDE along `sigmas` by its exact Gaussian bridge to D(x, σ).
+
+    x_{σ'} ~ N(D + (σ'²/σ²)(x − D), σ'² (1 − σ'²/σ²) I), the ancestral step, exact where x0 is
+    known. Draws of p(x0) from the top, or of p(x0 | x_t) from any level.
+
+    Returns:
+        The state at sigmas[-1], and the number of network evaluations.
+    """
+    nfe = 0
+    for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+        x_hat = prior(x, float(now))
+        nfe += 1
+        ratio = (then / now) ** 2
+        x = x_hat + ratio * (x - x_hat)
+        if then > 0:
+            x = x + float(then * np.sqrt(1.0 - ratio)) * streams.randn(x.shape[1:], x)
+    return x, nfe
+
+
+def to_zero(sigma: float, steps: int, floor: float, rho: float = 7.0) -> np.ndarray:
+    """Return the levels of a `steps`-step solve from σ to 0: EDM grid σ … floor, then 0."""
+    if sigma <= floor or steps == 1:
+        return np.array([sigma, 0.0])
+    return np.append(edm_grid(sigma, floor, steps, rho), 0.0)
+
+
+@dataclass(frozen=True)
+class VariancePreserving:
+    """The discrete DDPM process with ᾱ_i, and its place on the σ axis.
+
+    Attributes:
+        alpha_bar: ᾱ_i for i = 1 … N, decreasing from near 1 to near 0.
+    """
+
+    alpha_bar: np.ndarray
+
+    @classmethod
+    def linear(
+        cls, steps: int = 1000, first: float = 1e-4, last: float = 0.02
+    ) -> VariancePreserving:
+        """Return the linear β schedule of DDPM (Ho et al. 2020)."""
+        return cls(np.cumprod(1.0 - np.linspace(first, last, steps)))
+
+    @property
+    def sigmas(self) -> np.ndarray:
+        """σ_i = √((1 − ᾱ_i)/ᾱ_i), the noise level of x_t / √ᾱ_i."""
+        return np.sqrt((1.0 - self.alpha_bar) / self.alpha_bar)
+
+    def index_of(self, sigma: float | np.ndarray) -> np.ndarray:
+        """Return the (fractional) step index whose noise level is σ, by log interpolation."""
+        return np.interp(np.log(sigma), np.log(self.sigmas), np.arange(len(self.alpha_bar)))
+
+    def scale(self, sigma: float) -> float:
+        """Return s = 1/√(1+σ²), with x_VP = s · x_VE."""
+        return 1.0 / float(np.sqrt(1.0 + sigma**2))

@@ -1,0 +1,65 @@
+"""Kernels: draws from p(x0 | x_t, y). `auto` chooses by the operator and the likelihood."""
+
+from __future__ import annotations
+
+from sciinv.errors import ConfigError
+from sciinv.kernels.base import Draw, Kernel, Problem
+from sciinv.kernels.exact import Exact
+from sciinv.kernels.hmc import HMC
+from sciinv.kernels.langevin import Langevin, ReleasedLangevin
+from sciinv.kernels.metropolis import Metropolis
+from sciinv.kernels.newton import GaussNewton
+from sciinv.likelihoods import Gaussian
+
+KERNELS: dict[str, type[Kernel]] = {
+    k.name: k for k in (Exact, Langevin, HMC, Metropolis, GaussNewton)
+}
+
+__all__ = [
+    "HMC",
+    "KERNELS",
+    "Draw",
+    "Exact",
+    "GaussNewton",
+    "Kernel",
+    "Langevin",
+    "Metropolis",
+    "Problem",
+    "ReleasedLangevin",
+    "build",
+]
+
+
+def build(kernel: str | Kernel, problem: Problem, gaussian: bool = True) -> Kernel:
+    """Return the kernel of this name, or the one that "auto" chooses.
+
+    Exact for a linear operator with Gaussian noise; Gauss–Newton with an accept step for a
+    differentiable nonlinear one; Metropolis where the operator has no derivative; Langevin where
+    p(x0 | x_t) is known by its gradient only.
+
+    Args:
+        kernel: A name, "auto", or a kernel.
+        problem: The data.
+        gaussian: Whether the conditional is a Gaussian.
+
+    Raises:
+        ConfigError: There is no kernel of this name.
+    """
+    if isinstance(kernel, Kernel):
+        return kernel
+    if kernel == "auto":
+        if not gaussian:
+            return Langevin()
+        if problem.linear and isinstance(problem.likelihood, Gaussian):
+            return Exact()
+        if getattr(problem.physics, "differentiable", True):
+            return GaussNewton()
+        return Metropolis()
+    if kernel not in KERNELS:
+        raise ConfigError(
+            "There is no kernel of this name",
+            expected=", ".join(["auto", *KERNELS]),
+            got=kernel,
+            remedy="name a known kernel",
+        )
+    return KERNELS[kernel]()

@@ -1,0 +1,125 @@
+"""What a kernel is: a draw from p(x0 | x_t, y) given a model of p(x0 | x_t) and the data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciinv.conditionals import Moments
+from sciinv.kernels.linear import Linearised, dense_rows
+from sciinv.likelihoods import Likelihood
+from sciinv.seeds import Streams
+
+
+@dataclass
+class Problem:
+    """The data side of a run: y, its operator and its likelihood, for a batch of lanes.
+
+    Attributes:
+        y: The measurement, [B, …].
+        physics: The forward operator.
+        likelihood: p(y | A x).
+        linear: Whether A is linear.
+        rows: A as rows [M, C, H, W] where A is linear and small.
+    """
+
+    y: Tensor
+    physics: Any
+    likelihood: Likelihood
+    linear: bool
+    rows: Tensor | None = None
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, y: Tensor, physics: Any, likelihood: Likelihood, like: Tensor) -> Problem:
+        """Return the problem of these data; `like` is an image batch for shape and dtype."""
+        from deepinv.physics import LinearPhysics
+
+        linear = isinstance(physics, LinearPhysics)
+        rows = dense_rows(physics, like, y) if linear else None
+        return cls(y, physics, likelihood, linear, rows)
+
+    def nll(self, x: Tensor) -> Tensor:
+        """Return −log p(y | x), [B]."""
+        return self.likelihood.nll(self.physics.A(x), self.y)
+
+    def nll_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return −log p(y | x) [B] and its gradient in x."""
+        u = self.physics.A(x)
+        with torch.enable_grad():
+            leaf = u.detach().requires_grad_(True)
+            value = self.likelihood.nll(leaf, self.y)
+            (g,) = torch.autograd.grad(value.sum(), leaf)
+        if self.linear:
+            return value.detach(), self.physics.A_adjoint(g)
+        return value.detach(), self.physics.A_vjp(x, g)
+
+    def linearise(self, x: Tensor) -> tuple[Linearised, Tensor]:
+        """Return the whitened linearisation of A at x, and A(x)."""
+        physics = self.physics
+        u = physics.A(x)
+        if self.linear:
+            key = "linearised"
+            if key not in self.cache or self.rows is None:
+                lin = Linearised(physics.A, physics.A_adjoint, self.likelihood, u, self.rows)
+                if self._fixed_weights():
+                    self.cache[key] = lin
+                return lin, u
+            return self.cache[key], u
+        matrix = physics.jacobian(x) if hasattr(physics, "jacobian") else None
+
+        def forward(v: Tensor) -> Tensor:
+            return torch.func.jvp(physics.A, (x,), (v,))[1]
+
+        def adjoint(r: Tensor) -> Tensor:
+            return physics.A_vjp(x, r)
+
+        return Linearised(forward, adjoint, self.likelihood, u, matrix), u
+
+    def _fixed_weights(self) -> bool:
+        from sciinv.likelihoods import Gaussian
+
+        return isinstance(self.likelihood, Gaussian)
+
+
+@dataclass
+class Draw:
+    """A draw of x0 with what it tells of itself, one number per lane.
+
+    Attributes:
+        x0: [B, C, H, W].
+        stats: "acceptance", "residual" (of a linear solve), "iterations", …, each [B].
+        nfe: Network evaluations spent.
+    """
+
+    x0: Tensor
+    stats: dict[str, Tensor]
+    nfe: int = 0
+
+
+class Kernel(ABC):
+    """Draws x0 ~ p(x0 | x_t) p(y | x0) / Z; has no step size that a user must tune."""
+
+    name: str
+
+    @abstractmethod
+    def __call__(
+        self, moments: Moments, problem: Problem, streams: Streams, progress: float
+    ) -> Draw:
+        """Return one draw per lane.
+
+        Args:
+            moments: The model of p(x0 | x_t).
+            problem: The data.
+            streams: One random stream per lane.
+            progress: How far the annealing has come, 0 at the first level, near 1 at the last.
+        """
+
+
+def per_lane(value: Tensor, like: Tensor) -> Tensor:
+    """Return [B] as [B, 1, 1, …] to broadcast over `like`."""
+    return value.reshape(-1, *(1 for _ in like.shape[1:]))

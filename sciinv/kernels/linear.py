@@ -1,0 +1,160 @@
+"""The whitened, linearised measurement Ā = W J, and the solve (I + Ā C Āᵀ) u = r behind a draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciinv.covariances import Covariance, Implicit
+from sciinv.likelihoods import Likelihood
+
+# Above this many measured components the dual matrix is not formed: conjugate gradients instead.
+DENSE_LIMIT = 1200
+DENSE_ENTRIES = 6_000_000
+
+
+class Linearised:
+    """Ā = W J at a point: v ↦ W J v and its transpose, as a dense matrix where that is small.
+
+    Args:
+        forward: v ↦ J v, [B, C, H, W] → [B, …].
+        adjoint: r ↦ Jᵀ r.
+        likelihood: Gives W with Wᵀ W the Fisher information.
+        u: The prediction at the point, [B, …], for a W that depends on it.
+        matrix: J as rows, [M, C, H, W] or [B, M, C, H, W], where it is known.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        adjoint: Callable[[Tensor], Tensor],
+        likelihood: Likelihood,
+        u: Tensor,
+        matrix: Tensor | None = None,
+    ) -> None:
+        self._forward, self._adjoint = forward, adjoint
+        self.likelihood, self.u = likelihood, u
+        self.rows = None if matrix is None else self._whiten_rows(matrix)
+
+    def _whiten_rows(self, matrix: Tensor) -> Tensor:
+        """Return W J as rows [B or 1, M, C, H, W]."""
+        rows = matrix if matrix.ndim == 5 else matrix[None]
+        b, m = rows.shape[:2]
+        columns = rows.flatten(2).transpose(1, 2)  # [B, D, M]: each image component's data vector
+        shape = self.u.shape[1:]
+        out = []
+        for lane in range(b):
+            data = columns[lane].reshape(-1, *shape)
+            u = self.u[lane : lane + 1].expand_as(data)
+            out.append(self.likelihood.whiten(data, u).reshape(-1, m).mT)
+        return torch.stack(out).reshape(rows.shape)
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Return W J v, shape of the measurement."""
+        if self.rows is not None:
+            flat = torch.einsum("bmd,bd->bm", self._flat_rows(v), v.flatten(1))
+            return flat.reshape(v.shape[0], *self.u.shape[1:])
+        return self.likelihood.whiten(self._forward(v), self.u)
+
+    def adjoint(self, r: Tensor, like: Tensor) -> Tensor:
+        """Return Jᵀ Wᵀ r, shape of the image `like`."""
+        if self.rows is not None:
+            flat = torch.einsum("bmd,bm->bd", self._flat_rows(r), r.flatten(1))
+            return flat.reshape(like.shape)
+        return self._adjoint(self.likelihood.whiten_t(r, self.u))
+
+    def _flat_rows(self, batch: Tensor) -> Tensor:
+        assert self.rows is not None
+        flat = self.rows.flatten(2)
+        return flat.expand(batch.shape[0], -1, -1) if flat.shape[0] == 1 else flat
+
+
+def dense_rows(physics: Any, like: Tensor, measurement: Tensor) -> Tensor | None:
+    """Return a linear operator as rows [M, C, H, W] where that is small, else None.
+
+    Args:
+        physics: A linear operator.
+        like: An image batch, for shape, dtype and device.
+        measurement: A measurement batch.
+    """
+    m, d = measurement[0].numel(), like[0].numel()
+    if m > DENSE_LIMIT or m * d > DENSE_ENTRIES:
+        return None
+    basis = torch.eye(m, dtype=like.dtype, device=like.device)
+    blocks = [physics.A_adjoint(b.reshape(-1, *measurement.shape[1:])) for b in basis.split(64)]
+    return torch.cat(blocks)
+
+
+def solve_dual(
+    lin: Linearised, covariance: Covariance, r: Tensor, like: Tensor, tol: float, max_iter: int
+) -> tuple[Tensor, Tensor, int]:
+    """Solve (I + Ā C Āᵀ) u = r.
+
+    Directly in double precision where Ā is a small matrix, else by conjugate gradients.
+
+    Returns:
+        u (shape of r), the relative residual per lane [B], and the iterations.
+    """
+    if lin.rows is not None and not isinstance(covariance, Implicit):
+        rows = lin.rows
+        if not covariance.shared and rows.shape[0] == 1:
+            rows = rows.expand(like.shape[0], *rows.shape[1:])
+        flat = rows.flatten(2).double()
+        s = covariance.rows(rows).flatten(2).double() @ flat.mT
+        s = s + torch.eye(s.shape[-1], dtype=s.dtype, device=s.device)
+        factor = torch.linalg.cholesky(s)
+        b = r.flatten(1).double()
+        if factor.shape[0] == 1:
+            u = torch.cholesky_solve(b.mT, factor[0]).mT
+        else:
+            u = torch.cholesky_solve(b[..., None], factor).squeeze(-1)
+        return u.to(r).reshape(r.shape), torch.zeros(r.shape[0]), 0
+
+    def matvec(v: Tensor) -> Tensor:
+        return v + lin.forward(covariance(lin.adjoint(v, like)))
+
+    return conjugate_gradient(matvec, r, tol, max_iter)
+
+
+def conjugate_gradient(
+    matvec: Callable[[Tensor], Tensor], b: Tensor, tol: float, max_iter: int
+) -> tuple[Tensor, Tensor, int]:
+    """Solve S x = b for a symmetric positive S, each lane on its own.
+
+    A lane that has converged stands still, so that no lane's result depends on its neighbours.
+
+    Returns:
+        x, the relative residual ‖b − S x‖ / ‖b‖ per lane [B], and the iterations.
+    """
+
+    def dot(p: Tensor, q: Tensor) -> Tensor:
+        return (p * q).flatten(1).sum(1)
+
+    def lane(a: Tensor) -> Tensor:
+        return a.reshape(-1, *(1 for _ in b.shape[1:]))
+
+    x, r, p = torch.zeros_like(b), b, b
+    rr = dot(r, r)
+    stop = tol**2 * rr.clamp_min(1e-30)
+    iterations = 0
+    for _ in range(max_iter):
+        active = rr > stop
+        if not bool(active.any()):
+            break
+        iterations += 1
+        sp = matvec(p)
+        curvature = dot(p, sp)
+        active &= curvature > 0
+        if not bool(active.any()):
+            break
+        alpha = lane(torch.where(active, rr / curvature.clamp_min(1e-30), torch.zeros_like(rr)))
+        x = x + alpha * p
+        r = r - alpha * sp
+        rr_new = torch.where(active, dot(r, r), rr)
+        beta = torch.where(active, rr_new / rr.clamp_min(1e-30), torch.zeros_like(rr))
+        p = torch.where(lane(active), r + lane(beta) * p, p)
+        rr = rr_new
+    return x, (rr / dot(b, b).clamp_min(1e-30)).sqrt(), iterations

@@ -1,0 +1,246 @@
+"""What every sampler shares: deepinv's call, many draws as an xarray Dataset, one stream each."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from deepinv.models.base import Reconstructor
+from torch import Tensor
+
+from sciinv import likelihoods
+from sciinv.errors import ConfigError, DivergenceError, OperatorError
+from sciinv.kernels import Problem
+from sciinv.priors.base import Prior
+from sciinv.seeds import Streams
+
+Progress = Callable[[int, int], None]
+
+
+class Sampler(Reconstructor):
+    """Base: draws from p(x0 | y) under a prior and an operator.
+
+    Draw i of item j comes from the random stream (seed, j, i), and is computed in a micro-batch of
+    one fixed size at one fixed place in it, so that it has the same bits whatever else is asked.
+
+    Args:
+        prior: The diffusion prior.
+        micro_batch: Draws computed together; part of a run's identity, as rounding depends on it.
+            By default the prior's own.
+    """
+
+    name: str
+
+    def __init__(self, prior: Prior, micro_batch: int | None = None) -> None:
+        super().__init__()
+        self.prior = prior
+        self.micro_batch = int(micro_batch or prior.micro_batch)
+
+    @abstractmethod
+    def chain(
+        self, problem: Problem, streams: Streams, like: Tensor, report: Callable[[int], None]
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Run one chain per lane.
+
+        Args:
+            problem: Data, operator and likelihood, one lane per draw.
+            streams: One random stream per lane.
+            like: An image batch [B, C, H, W]: shape, dtype, device.
+            report: Called with the number of the level just done.
+
+        Returns:
+            x0 [B, C, H, W] and statistics, each a number or [B].
+        """
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Number of levels or steps that a chain reports."""
+
+    def forward(self, y: Tensor, physics: Any, seed: int = 0, **kwargs: Any) -> Tensor:
+        """Return one draw per item, [B, C, H, W] (deepinv's reconstructor call)."""
+        if kwargs:
+            raise ConfigError(
+                "The sampler does not know this argument",
+                expected="y, physics, seed",
+                got=", ".join(kwargs),
+                remedy="give settings to the sampler's constructor",
+            )
+        images = self.sample(y, physics, draws=1, seed=seed)["image"].values
+        return torch.as_tensor(images[0]).to(y)
+
+    def sample(
+        self,
+        y: Tensor,
+        physics: Any,
+        draws: int | Sequence[int] = 1,
+        seed: int = 0,
+        batch_size: int | None = None,
+        items: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> xr.Dataset:
+        """Return posterior draws of x0 given y.
+
+        Args:
+            y: Measurement, [B, …], one row per item, in the operator's units.
+            physics: A deepinv operator that carries its noise.
+            draws: How many draws, or which (their numbers): draw i is the same in any selection.
+            seed: Seed of the run.
+            batch_size: Draws held in one go; rounded to whole micro-batches; never changes a bit.
+            items: The items' numbers in the data set (part of the random stream); 0, 1, … if None.
+            progress: Called with (levels done, levels in all).
+
+        Returns:
+            Dataset with "image" [draw, item, channel, y, x] and, each [draw, item]: "chi2" (reduced
+            χ² of the draw), "nfe" (network evaluations), "seconds", and the kernel's own.
+
+        Raises:
+            OperatorError: y or the prior's image do not match the operator, or y is not finite.
+            DivergenceError: A chain left the finite numbers.
+        """
+        numbers = list(range(draws)) if isinstance(draws, int) else [int(d) for d in draws]
+        if not numbers:
+            raise ConfigError("No draws were asked for", expected="draws ≥ 1", got=draws,
+                              remedy="ask for at least one draw")  # fmt: skip
+        shape = self._shape(physics)
+        self.prior.check(shape)
+        self._check_y(y, physics)
+        items = list(range(len(y))) if items is None else list(items)
+        if len(items) != len(y):
+            raise ConfigError(
+                "The items' numbers do not match the measurements",
+                expected=f"{len(y)} numbers",
+                got=f"{len(items)} numbers",
+                remedy="give one number per row of y",
+            )
+        likelihood = likelihoods.of(physics)
+        groups = sorted({n // self.micro_batch for n in numbers})
+        done, total = 0, len(groups) * len(items) * self.steps
+        images: dict[tuple[int, int], np.ndarray] = {}
+        stats: dict[str, dict[tuple[int, int], float]] = {}
+        for row, item in enumerate(items):
+            for group in groups:
+                first = group * self.micro_batch
+                lanes = [first + k for k in range(self.micro_batch)]
+                base = done
+
+                def report(level: int, base: int = base) -> None:
+                    if progress is not None:
+                        progress(base + level, total)
+
+                x0, values = self._group(
+                    y[row], physics, likelihood, seed, item, lanes, shape, report
+                )
+                done += self.steps
+                for lane, number in enumerate(lanes):
+                    if number not in numbers:
+                        continue
+                    images[number, row] = x0[lane]
+                    for key, value in values.items():
+                        stats.setdefault(key, {})[number, row] = float(value[lane])
+        return self._dataset(images, stats, numbers, items, physics, seed)
+
+    def _group(
+        self,
+        y: Tensor,
+        physics: Any,
+        likelihood: likelihoods.Likelihood,
+        seed: int,
+        item: int,
+        lanes: list[int],
+        shape: tuple[int, int, int],
+        report: Callable[[int], None],
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Run one micro-batch: images [B, C, H, W] and statistics [B]."""
+        start = time.perf_counter()
+        streams = Streams([(seed, item, lane) for lane in lanes])
+        batch = y.expand(len(lanes), *y.shape).contiguous()
+        like = torch.zeros(len(lanes), *shape, dtype=y.dtype, device=y.device)
+        with torch.no_grad():
+            problem = Problem.of(batch, physics, likelihood, like)
+            x0, values = self.chain(problem, streams, like, report)
+            values["chi2"] = likelihood.chi2(physics.A(x0), batch)
+        if not bool(torch.isfinite(x0).all()):
+            raise self.diverged(physics, self.steps - 1, float("nan"))
+        values["seconds"] = (time.perf_counter() - start) / len(lanes)
+        out = {
+            k: np.broadcast_to(
+                v.detach().cpu().numpy() if isinstance(v, Tensor) else np.float64(v), (len(lanes),)
+            )
+            for k, v in values.items()
+        }
+        return x0.cpu().numpy(), out
+
+    def diverged(self, physics: Any, level: int, sigma: float) -> DivergenceError:
+        """Return the error of a chain that left the finite numbers."""
+        return DivergenceError(
+            "A chain left the finite numbers",
+            where=f"operator {type(physics).__name__}, sampler {self.name}, "
+            f"level {level + 1} of {self.steps}, σ = {sigma:.4g}",
+            expected="finite images",
+            got="NaN or infinity",
+            remedy="check the operator (`sciinv check-operator`), its noise level, and that image "
+            "and prior have the same units",
+        )
+
+    @staticmethod
+    def _shape(physics: Any) -> tuple[int, int, int]:
+        spec = getattr(physics, "image_spec", None)
+        shape = spec.shape if spec is not None else getattr(physics, "img_size", None)
+        if shape is None or len(shape) != 3:
+            raise OperatorError(
+                "The operator does not say the shape of its image",
+                where=type(physics).__name__,
+                expected="image_spec, or img_size = (C, H, W)",
+                got=shape,
+                remedy="set img_size when you build the operator",
+            )
+        return int(shape[0]), int(shape[1]), int(shape[2])
+
+    @staticmethod
+    def _check_y(y: Tensor, physics: Any) -> None:
+        if hasattr(physics, "check_measurement"):
+            physics.check_measurement(y)
+        if not bool(torch.isfinite(y).all()):
+            raise OperatorError(
+                "The measurement holds values that are not finite",
+                where=type(physics).__name__,
+                expected="finite numbers",
+                got=f"{int((~torch.isfinite(y)).sum())} of {y.numel()} are NaN or infinite",
+                remedy="mask them (infinite noise standard deviation, value 0)",
+            )
+
+    def _dataset(
+        self,
+        images: dict[tuple[int, int], np.ndarray],
+        stats: dict[str, dict[tuple[int, int], float]],
+        numbers: list[int],
+        items: list[int],
+        physics: Any,
+        seed: int,
+    ) -> xr.Dataset:
+        rows: Iterable[int] = range(len(items))
+        stack = np.stack([np.stack([images[n, r] for r in rows]) for n in numbers])
+        coords: dict[str, Any] = {"draw": numbers, "item": items}
+        attrs: dict[str, Any] = {}
+        spec = getattr(physics, "image_spec", None)
+        if spec is not None:
+            coords["channel"] = list(spec.channels)
+            coords["y"] = ("y", np.asarray(spec.y), {"units": spec.axis_units})
+            coords["x"] = ("x", np.asarray(spec.x), {"units": spec.axis_units})
+            attrs["units"] = spec.units
+        variables: dict[str, Any] = {"image": (("draw", "item", "channel", "y", "x"), stack, attrs)}
+        for key, value in stats.items():
+            grid = np.array([[value[n, r] for r in rows] for n in numbers])
+            variables[key] = (("draw", "item"), grid)
+        about = {"seed": seed, "micro_batch": self.micro_batch, **self.settings()}
+        return xr.Dataset(variables, coords=coords, attrs=about)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what identifies this sampler, for the record of a run."""
+        return {"sampler": self.name, "operator_steps": self.steps}
