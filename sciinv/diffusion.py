@@ -8,6 +8,7 @@ Sources: Song et al. 2021 (arXiv 2011.13456); Karras et al. 2022 (arXiv 2206.003
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -78,7 +79,7 @@ def probability_flow(
         The state at sigmas[-1], and the number of network evaluations.
     """
     nfe = 0
-    for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, then in itertools.pairwise(sigmas):
         slope = (x - prior(x, float(now))) / now
         nfe += 1
         x_next = x + (then - now) * slope
@@ -102,7 +103,7 @@ def reverse_sde(
         The state at sigmas[-1], and the number of network evaluations.
     """
     nfe = 0
-    for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, then in itertools.pairwise(sigmas):
         x_hat = prior(x, float(now))
         nfe += 1
         ratio = (then / now) ** 2

@@ -1,4 +1,4 @@
-"""The errors that sciinv raises: what happened, where, what was expected, what was got, the remedy."""
+"""The errors that sciinv raises: what, where, expected, got, remedy."""
 
 from __future__ import annotations
 

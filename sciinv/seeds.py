@@ -33,7 +33,7 @@ class Streams:
 
     @classmethod
     def of_seed(cls, seed: int, lanes: int) -> Streams:
-        """Return `lanes` streams (seed, 0), (seed, 1), …"""
+        """Return `lanes` streams with the keys (seed, 0), (seed, 1) and so on."""
         return cls([(seed, lane) for lane in range(lanes)])
 
     def __len__(self) -> int:

@@ -56,8 +56,7 @@ class Prior(Denoiser):
         s2 = float(sigma) ** 2
 
         def product(v: Tensor) -> Tensor:
-            _, jv = torch.func.jvp(lambda x: self(x, sigma), (x_t,), (v,))
-            return s2 * jv
+            return s2 * torch.func.jvp(lambda x: self(x, sigma), (x_t,), (v,))[1]
 
         return Implicit(product)
 

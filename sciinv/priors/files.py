@@ -1,4 +1,4 @@
-"""Learned priors in safetensors files: weights, fitted widths, and a JSON description; no pickle."""
+"""Learned priors in safetensors files: weights, fitted widths, a JSON description; no pickle."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ FORMAT = 1
 KEY = "sciinv"
 
 
-def save(prior: LearnedPrior, path: str | Path) -> None:
+def save(prior: LearnedPrior, path: str | Path, *, storage: torch.dtype = torch.float32) -> None:
     """Write the prior; a file of that name is replaced only once the new one is whole.
 
     Widths are stored in units of u, like the weights; the description holds offset and scale.
+
+    Args:
+        prior: The prior.
+        path: Where to write it.
+        storage: Precision of the stored weights; float16 halves the file.
     """
     path = Path(path)
-    tensors = {f"network.{k}": v.detach() for k, v in prior.network.state_dict().items()}
+    weights = prior.network.state_dict()
+    tensors = {f"network.{k}": v.detach().to(storage) for k, v in weights.items()}
     if prior.widths is not None:
         tensors |= prior.widths.to(1 / prior.scale).tensors()
     tensors = {k: v.cpu().contiguous().clone() for k, v in tensors.items()}
@@ -99,7 +105,7 @@ def load(
                 expected="widths.sigma, widths.isotropic, widths.spectral, widths.frequency",
                 got=", ".join(sorted(widths)),
             ) from error
-    return prior.to(device=device, dtype=dtype)
+    return prior.to(device=device, dtype=dtype, memory_format=torch.channels_last)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -117,4 +117,4 @@ class GaussianMixture(Prior):
         z = streams.randn((self.means[0].numel(),), like)
         root = self.vectors.to(like)[pick] * self.values.to(like)[pick].sqrt()[:, None, :]
         x = self.means.to(like)[pick].flatten(1) + (root @ z[..., None]).squeeze(-1)
-        return x.reshape(-1, *self.shape)
+        return x.reshape(len(x), *self.means.shape[1:])

@@ -86,20 +86,22 @@ class EDMNetwork(nn.Module):
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return D_u(x, σ); x [B, C, H, W] of any H, W; σ [B, 1, 1, 1]."""
         var = sigma**2 + self.sigma_data**2
-        c_skip, c_out, c_in = self.sigma_data**2 / var, sigma * self.sigma_data / var.sqrt(), 1 / (
-            var.sqrt()
+        c_skip, c_out, c_in = (
+            self.sigma_data**2 / var,
+            sigma * self.sigma_data / var.sqrt(),
+            1 / (var.sqrt()),
         )
         return c_skip * x + c_out * self.raw(c_in * x, sigma).to(x.dtype)
 
     def raw(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return F(x, ln σ / 4) for an already scaled x."""
         H, W = x.shape[-2:]
-        p = self.spec.patch
-        x = _pad(x, 8 * p)
+        p, own = self.spec.patch, self.unet.m_tail.weight.dtype
+        x = _pad(x.to(own), 8 * p)
         if p > 1:
             x = F.pixel_unshuffle(x, p)
         low, high = self.sigma_range
-        level = sigma.clamp(low, high).log() / 4
+        level = (sigma.clamp(low, high).log() / 4).to(own)
         maps = torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *x.shape[-2:])
         x = self.unet.forward_unet(torch.cat([x, maps], 1))
         if p > 1:
@@ -125,7 +127,8 @@ class LearnedPrior(Prior):
     """A diffusion prior with a trained network; takes and returns physical values.
 
     D(x, σ) = offset + scale · D_u((x − offset)/scale, σ/scale). Any H, W is computed (mirrored to
-    a multiple of 8·patch and cropped); float64 input is computed in float32 and returned as it came.
+    a multiple of 8·patch and cropped). The arithmetic has the precision of the weights (float32 as
+    loaded; in bfloat16 only F is, c_skip x stays float32), and D(x, σ) the dtype of x.
 
     Args:
         spec: Sizes of the network.
@@ -192,7 +195,8 @@ class LearnedPrior(Prior):
                 expected=f"sigma in [{self.sigma_min:.3g}, {self.sigma_max:.3g}] {self.units}",
                 got=sigma if isinstance(sigma, int | float) else s.flatten().tolist(),
             )
-        dtype = next(self.network.parameters()).dtype
+        own = self.network.unet.m_tail.weight.dtype
+        dtype = own if own == torch.float64 else torch.float32
         u = ((x - self.offset) / self.scale).to(dtype)
         out = self.network(u, (s / self.scale).to(dtype))
         return self.offset + self.scale * out.to(x.dtype)

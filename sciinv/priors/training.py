@@ -12,148 +12,23 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sciinv.errors import ConfigError, DivergenceError
+from sciinv.errors import DivergenceError, PriorError
+from sciinv.priors import evaluation, files, widths
 from sciinv.priors.network import EDMNetwork, LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.phantoms import Family, family
+from sciinv.priors.recipes import Pool, TrainConfig, images_of
 from sciinv.seeds import stream_seed
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A training run.
-
-    Attributes:
-        name: Name of the prior and of its files.
-        family: Family of images (see `sciinv.priors.phantoms`).
-        source: Path of the data that the family is made from, where it needs any.
-        nc: Feature channels of the network at its four scales.
-        nb: Residual blocks per scale.
-        patch: Side of the pixel blocks that are folded into channels.
-        sigma_data: Root mean square of the images, units of u.
-        sigma_min: Smallest σ that the prior shall serve, units of u.
-        sigma_max: Largest, units of u.
-        p_mean: Mean of ln σ in training.
-        p_std: Its standard deviation.
-        batch: Images per step.
-        steps: Steps at which the decay begins when `finish` does not begin it earlier.
-        decay: Steps of the final decay of the learning rate to zero.
-        warmup: Steps of its rise.
-        rate: Learning rate of Adam.
-        clip: Largest norm of the gradient.
-        ema: Images over which the averaged weights forget half of themselves.
-        pool: Images in the pool.
-        block: Images that are replaced at a time.
-        refresh: Steps between two replacements.
-        validation: Held-out images.
-        seed: Seed of everything.
-        threads: CPU threads.
-        checkpoint_every: Steps between checkpoints.
-        output: Folder of the prior and its card.
-        checkpoints: Folder of the checkpoints.
-    """
-
-    name: str
-    family: str
-    source: str | None = None
-    nc: tuple[int, int, int, int] = (32, 64, 128, 128)
-    nb: int = 2
-    patch: int = 2
-    sigma_data: float = 0.5
-    sigma_min: float = 0.01
-    sigma_max: float = 30.0
-    p_mean: float = -0.5
-    p_std: float = 1.7
-    batch: int = 16
-    steps: int = 1_000_000
-    decay: int = 2000
-    warmup: int = 300
-    rate: float = 1.5e-3
-    clip: float = 1.0
-    ema: int = 20_000
-    pool: int = 4096
-    block: int = 256
-    refresh: int = 200
-    validation: int = 128
-    seed: int = 0
-    threads: int = 1
-    checkpoint_every: int = 500
-    output: str = "data/priors"
-    checkpoints: str = "results/checkpoints"
-
-    @classmethod
-    def of_mapping(cls, values: dict[str, Any], where: object = None) -> TrainConfig:
-        """Return the configuration; `ConfigError` names keys that are unknown or missing."""
-        known = {f.name: f for f in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        lacking = sorted({"name", "family"} - set(values))
-        if unknown or lacking:
-            raise ConfigError(
-                "The training configuration has unknown or missing keys",
-                where=where,
-                expected=", ".join(known),
-                got="; ".join(
-                    f"{what}: {', '.join(names)}"
-                    for what, names in (("unknown", unknown), ("missing", lacking))
-                    if names
-                ),
-            )
-        if "nc" in values:
-            values = {**values, "nc": tuple(values["nc"])}
-        return cls(**values)
-
-    @classmethod
-    def of_file(cls, path: str | Path) -> TrainConfig:
-        """Return the configuration in a YAML file."""
-        path = Path(path)
-        if not path.is_file():
-            raise ConfigError("There is no such training configuration", where=path)
-        values = yaml.safe_load(path.read_text())
-        if not isinstance(values, dict):
-            raise ConfigError("The training configuration is no mapping", where=path, got=values)
-        return cls.of_mapping(values, path)
-
-
-class Pool:
-    """Pre-generated images, of which a block is replaced every `refresh` steps.
-
-    The content at a step depends on the seed and the step alone.
-    """
-
-    def __init__(self, config: TrainConfig, kind: Family, source: object) -> None:
-        self.config, self.kind, self.source = config, kind, source
-        self.slots = max(config.pool // config.block, 1)
-        self.held: list[int] = [-1] * self.slots
-        self.blocks: list[Tensor] = [torch.empty(0)] * self.slots
-
-    def batch(self, step: int) -> Tensor:
-        """Return the clean training images of a step, u [B, C, H, W] float32."""
-        c = self.config
-        turn = step // c.refresh
-        for slot in range(self.slots):
-            wanted = slot + self.slots * max(math.ceil((turn - slot) / self.slots), 0)
-            if self.held[slot] != wanted:
-                self.blocks[slot] = self.kind.pool(c.seed, wanted + 1, c.block, self.source)
-                self.held[slot] = wanted
-        stream = torch.Generator().manual_seed(stream_seed(c.seed, "batch", step))
-        picks = torch.randint(0, self.slots * c.block, (c.batch,), generator=stream).tolist()
-        images = torch.stack([self.blocks[p // c.block][p % c.block] for p in picks]).float()
-        return self.kind.augment(images, stream)
-
-
-def validation_images(config: TrainConfig, kind: Family, source: object) -> Tensor:
-    """Return the held-out images of the run (block 0 is never trained on)."""
-    images = kind.pool(config.seed, 0, config.validation, source).float()
-    return kind.augment(images, torch.Generator().manual_seed(stream_seed(config.seed, "held-out")))
+CURVE = (0.02, 0.05, 0.2, 1.0, 5.0, 20.0)
 
 
 def loss(network: EDMNetwork, x0: Tensor, stream: torch.Generator, config: TrainConfig) -> Tensor:
@@ -215,9 +90,21 @@ class State:
 
     def restore(self, path: Path) -> None:
         """Take up a checkpoint."""
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["state"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = json.loads(file.metadata()["state"])
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            self._take(facts, tensors)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise PriorError(
+                "The checkpoint cannot be taken up",
+                where=path,
+                expected="a checkpoint of the same network",
+                got=error,
+                remedy="move it away to start afresh, or take the configuration it was made with",
+            ) from error
+
+    def _take(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for part, module in (("network", self.network), ("ema", self.ema)):
                 for name, p in module.named_parameters():
@@ -292,6 +179,9 @@ def run(config: TrainConfig, state: State, kind: Family, source: object) -> Iter
         yield float(value.detach())
 
 
+_PLACES = ("source", "checkpoints", "output", "name", "nc", "nb", "patch")
+
+
 def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
     """Return the averaged weights as a prior in physical units."""
     from sciinv import __version__
@@ -309,7 +199,7 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
             "pixel": {"side": kind.pixel, "unit": kind.pixel_unit},
             "data": {"family": kind.name, "summary": kind.summary, "licence": kind.licence},
             "training": {
-                **{k: v for k, v in asdict(config).items() if k not in ("checkpoints", "output")},
+                **{k: v for k, v in asdict(config).items() if k not in _PLACES},
                 "steps": state.step,
                 "images": state.step * config.batch,
                 "seconds": round(state.seconds),
@@ -323,9 +213,6 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
     return prior
 
 
-CURVE = (0.02, 0.05, 0.2, 1.0, 5.0, 20.0)
-
-
 def train(
     config: TrainConfig,
     *,
@@ -335,6 +222,8 @@ def train(
     log: Callable[[str], None] | None = None,
 ) -> LearnedPrior:
     """Train, write checkpoints, and return the prior with its averaged weights.
+
+    At the end of the final decay the prior is written to `config.output` (see `export`).
 
     Args:
         config: The run.
@@ -357,7 +246,7 @@ def train(
         say(f"{config.name}: resumed at step {state.step}")
     if finish and state.finish_from < 0:
         state.finish_from = state.step
-    held_out = validation_images(config, kind, source)
+    held_out = images_of(config, kind, source, block=0, count=config.validation)
     losses: list[float] = []
     begin, first = time.monotonic(), state.step
     for value in run(config, state, kind, source):
@@ -372,13 +261,74 @@ def train(
         if state.step % config.checkpoint_every == 0:
             errors = validate(state.ema, held_out[:64], CURVE)
             state.curve.append({"step": state.step, **{f"{s:g}": e for s, e in errors.items()}})
-            say(f"{config.name} validation " + " ".join(f"{s:g}:{e:.4f}" for s, e in errors.items()))
+            say(
+                f"{config.name} validation " + " ".join(f"{s:g}:{e:.4f}" for s, e in errors.items())
+            )
             state.save(path)
         if max_steps is not None and state.step - first >= max_steps:
             break
     state.save(path)
-    return prior_of(config, state, kind)
+    done = state.finish_from >= 0 and state.step >= state.finish_from + config.decay
+    if not done:
+        return prior_of(config, state, kind)
+    return export(config, log=say)
+
+
+def export(
+    config: TrainConfig, *, log: Callable[[str], None] | None = None, level_count: int = 24
+) -> LearnedPrior:
+    """Measure the prior in the latest checkpoint and write NAME.safetensors, NAME.md and pictures.
+
+    Widths, errors and samples are those of the weights as stored (float16).
+
+    Raises:
+        PriorError: There is no checkpoint.
+    """
+    say = log or (lambda line: print(line, file=sys.stderr, flush=True))
+    torch.set_num_threads(config.threads)
+    kind = family(config.family)
+    source = kind.source(config.source)
+    state = start(config, kind)
+    checkpoint, out = Path(config.checkpoints) / f"{config.name}.safetensors", Path(config.output)
+    if not checkpoint.is_file():
+        raise PriorError("There is no checkpoint to export", where=checkpoint)
+    state.restore(checkpoint)
+    path = out / f"{config.name}.safetensors"
+    files.save(prior_of(config, state, kind), path, storage=torch.float16)
+    prior = files.load(path)
+    x0 = kind.offset + kind.scale * images_of(
+        config, kind, source, block=0, count=config.validation
+    )
+    known = kind.offset + kind.scale * images_of(config, kind, source, block=1, count=512)
+    ends = (math.log10(prior.sigma_min), math.log10(prior.sigma_max))
+    say(f"{config.name}: fitting widths")
+    prior.widths = widths.measure(prior, x0, torch.logspace(*ends, level_count), seed=config.seed)
+    say(f"{config.name}: errors")
+    rows = evaluation.error_table(
+        prior,
+        x0,
+        evaluation.Wiener.of_images(known),
+        [s * kind.scale for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)],
+        seed=config.seed,
+    )
+    say(f"{config.name}: samples")
+    samples = evaluation.unconditional(prior, 64, kind.shape, seed=config.seed)
+    evaluation.picture(samples, out / f"{config.name}-samples.png")
+    evaluation.picture(known[:32], out / f"{config.name}-training.png")
+    prior.metadata["validation"] = state.curve
+    files.save(prior, path, storage=torch.float16)
+    pictures = {
+        "Unconditional samples (Heun, 24 levels)": f"{config.name}-samples.png",
+        "Training images": f"{config.name}-training.png",
+    }
+    (out / f"{config.name}.md").write_text(evaluation.card(prior, rows, kind.limits, pictures))
+    say(f"{config.name}: wrote {path}")
+    return prior
 
 
 if __name__ == "__main__":
-    train(TrainConfig.of_file(sys.argv[1]), finish="--finish" in sys.argv)
+    chosen = TrainConfig.of_file(sys.argv[1])
+    if "--export" in sys.argv:
+        export(chosen)
+    else:
+        train(chosen, finish="--finish" in sys.argv)

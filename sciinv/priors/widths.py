@@ -32,7 +32,7 @@ def radial_power(x: Tensor, bins: int = BINS) -> Tensor:
     power = torch.fft.fft2(x.double(), norm="ortho").abs().square().mean((0, 1))
     ring = radial_bins((x.shape[-2], x.shape[-1]), bins).flatten()
     total = torch.zeros(bins, dtype=torch.float64).index_add(0, ring, power.flatten())
-    count = torch.zeros(bins, dtype=torch.float64).index_add(0, ring, torch.ones_like(power).flatten())
+    count = torch.bincount(ring, minlength=bins).double()
     filled = count > 0
     mean = torch.where(filled, total / count.clamp(min=1), 0.0)
     if not bool(filled.all()):  # rings without a mode take the value of their neighbours
@@ -142,5 +142,8 @@ def measure(
             spectral.append(rings / count)
     centres = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins * HIGHEST
     return FittedWidths(
-        sigmas.double(), torch.tensor(isotropic, dtype=torch.float64), torch.stack(spectral), centres
+        sigmas.double(),
+        torch.tensor(isotropic, dtype=torch.float64),
+        torch.stack(spectral),
+        centres,
     )

@@ -30,6 +30,7 @@ class Family:
         source: What `generate` needs beside a random stream: None, or the path of a file.
         licence: Licence of the source data, for the model card.
         summary: One sentence on the class, for the model card.
+        limits: What the class lacks, so what a prior of it is not good for.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Family:
     source: Callable[[str | None], object]
     licence: str
     summary: str
+    limits: str
 
     def pool(self, seed: int, block: int, count: int, source: object) -> Tensor:
         """Return `count` pool images as float16 [N, C, H', W']; equal keys, equal images."""

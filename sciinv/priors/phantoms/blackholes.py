@@ -141,7 +141,8 @@ def _flow(rng: np.random.Generator) -> np.ndarray:
     row = np.clip(r * np.sin(angle + spin * wind) / fine + half, 0, N * FINE - 1).astype(int)
     texture = np.exp(rng.uniform(0.2, 0.9) * field[row, col])
     inner, fall = shadow * rng.uniform(0.8, 1.1), rng.uniform(2.2, 5.5)
-    radial = (np.clip(r, inner, None) / inner) ** -fall / (1 + np.exp(-(r - inner) / (0.12 * inner)))
+    radial = (np.clip(r, inner, None) / inner) ** -fall
+    radial /= 1 + np.exp(-(r - inner) / (0.12 * inner))
     speed = rng.uniform(0.15, 0.6) * np.sqrt(inner / np.clip(r, inner, None))
     toward = speed * np.sin(inclination) * np.cos(angle) * spin
     doppler = (np.sqrt(1 - speed**2) / (1 - toward)) ** 3
@@ -163,7 +164,8 @@ def generate(rng: np.random.Generator, source: object = None) -> np.ndarray:
     image = _KINDS[rng.choice(len(_KINDS), p=_SHARES)](rng)
     if rng.random() < 0.15:  # faint extended light around the source
         size = rng.uniform(35, 70)
-        halo = _gaussian(*rng.uniform(-8, 8, 2), size, size * rng.uniform(0.6, 1), 0)
+        x, y = rng.uniform(-8, 8, 2)
+        halo = _gaussian(x, y, size, size * rng.uniform(0.6, 1), 0)
         image = image / image.sum() + rng.uniform(0.05, 0.3) * halo
     width = rng.uniform(3, 20)
     for _ in range(8):
@@ -211,5 +213,11 @@ FAMILY = Family(
     summary=(
         "compact radio sources of total flux 1 Jy in a field of 128 µas: m-rings, crescents, "
         "turbulent accretion flows, discs, Gaussian components and core-jets"
+    ),
+    limits=(
+        "sources wider than the field or of other total flux (rescale the image first); "
+        "polarisation; structure finer than about 3 µas. The share of rings (about six in ten "
+        "sources show a shadow) is a choice, not astrophysics: whether a source is a ring is for "
+        "the data to say"
     ),
 )

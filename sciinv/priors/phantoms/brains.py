@@ -59,9 +59,11 @@ def read_head(path: str | None) -> Head:
             "Reading NIfTI needs nibabel", remedy="pip install 'sciinv[train]'"
         ) from error
     try:
-        volume = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+        volume = np.asarray(nibabel.load(path).get_fdata(dtype=np.float32))  # type: ignore[attr-defined]
     except Exception as error:  # nibabel raises many kinds
-        raise DataError("The head volume is no readable NIfTI file", where=path, got=error) from error
+        raise DataError(
+            "The head volume is no readable NIfTI file", where=path, got=error
+        ) from error
     solid = gaussian_filter(volume, 1.5) > 15
     solid = np.stack([binary_fill_holes(s) for s in np.moveaxis(solid, 2, 0)], axis=2)
     depth = distance_transform_edt(np.pad(solid, ((1, 1), (1, 1), (1, 0))))[1:-1, 1:-1, 1:]
@@ -103,7 +105,9 @@ def generate(rng: np.random.Generator, source: object) -> np.ndarray:
     """Return the magnitude of one slice u [1, 232, 232]; its 99th percentile is about 1."""
     assert isinstance(source, Head)
     volume = source.spline
-    centre = np.array([90.0, 108.0, rng.uniform(12, 158) if rng.random() < 0.4 else rng.uniform(35, 130)])
+    centre = np.array(
+        [90.0, 108.0, rng.uniform(12, 158) if rng.random() < 0.4 else rng.uniform(35, 130)]
+    )
     grid = np.arange(CANVAS) - (CANVAS - 1) / 2
     row, col = np.meshgrid(grid, grid, indexing="ij")
     row = row + rng.uniform(1, 4) * _smooth(rng, 5) + rng.uniform(0, 0.6) * _smooth(rng, 16)
@@ -128,6 +132,7 @@ def generate(rng: np.random.Generator, source: object) -> np.ndarray:
 
 def random_phase(count: int, size: int, generator: torch.Generator) -> Tensor:
     """Return smooth phases [N, 1, size, size]: offset, ramp, slow field; every fifth is steep."""
+
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator)
 
@@ -172,5 +177,10 @@ FAMILY = Family(
     summary=(
         "complex axial slices (real, imaginary) of Colin27 with skull, 1 mm, crops of 96 × 96: "
         "random T1-, T2- and PD-like contrasts, deformations, shading and smooth phases"
+    ),
+    limits=(
+        "diagnosis, pathology of any kind, other organs, other pixel sizes than about 1 mm, "
+        "sagittal and coronal planes: one healthy head was deformed and recoloured, real anatomy "
+        "varies more"
     ),
 )

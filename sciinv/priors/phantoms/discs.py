@@ -105,7 +105,9 @@ def _scattered(rng: np.random.Generator, radius: float) -> list[Shape]:
     count = int(rng.integers(1, 16)) if rng.random() < 0.94 else 0
     kinds = [_HOLES[rng.integers(len(_HOLES))]] if rng.random() < 0.6 else list(_HOLES)
     typical = rng.uniform(1.2, 0.8 * radius / np.sqrt(count + 2.0) + 1.3)
-    spread, gap, placed, out = rng.uniform(0, 0.5), rng.uniform(0.4, 3), [], []
+    spread, gap = rng.uniform(0, 0.5), rng.uniform(0.4, 3)
+    placed: list[tuple[float, float, float]] = []
+    out: list[Shape] = []
     for _ in range(12 * count):
         size = typical * np.exp(spread * rng.standard_normal())
         room = radius - size - 1.0
@@ -157,7 +159,8 @@ def _slots(rng: np.random.Generator, radius: float) -> list[Shape]:
     """Parallel slots, straight or as arcs around the middle."""
     pitch = rng.uniform(3.0, 12.0)
     half, inner = pitch * rng.uniform(0.15, 0.4), radius * rng.uniform(0.5, 0.92)
-    rows, cols, u, v = _window(*rng.uniform(-3, 3, 2), inner + 1)
+    x, y = rng.uniform(-3, 3, 2)
+    rows, cols, u, v = _window(x, y, inner + 1)
     r = np.hypot(u, v)
     if rng.random() < 0.6:
         across, _ = _turned(u, v, rng.uniform(0, np.pi))
@@ -212,5 +215,9 @@ FAMILY = Family(
     summary=(
         "acrylic discs of 70 mm with 0 to about 20 holes (circles, ovals, blobs, stars, polygons, "
         "slots, cells between thin webs), slight blur and cupping, in a field of 75.94 mm"
+    ),
+    limits=(
+        "other materials, more than one material, other diameters or pixel sizes, holes finer than "
+        "about 1 mm, metal and strong beam hardening"
     ),
 )
