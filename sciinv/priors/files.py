@@ -56,7 +56,7 @@ def load(
 
     Raises:
         PriorError: The file is missing, no safetensors file, cut short, of another format version,
-            or its tensors are not those of the network it describes.
+            or its tensors are not those of the network it describes, or not finite.
     """
     path = Path(path)
     header, tensors = _read(path)
@@ -93,6 +93,10 @@ def load(
                 where=f"{path}: network.{name}",
                 expected=list(wanted[name].shape),
                 got=list(value.shape),
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise PriorError(
+                "A tensor of the network is not finite", where=f"{path}: network.{name}"
             )
     prior.network.load_state_dict({k: v.float() for k, v in found.items()})
     if widths:

@@ -1,0 +1,147 @@
+"""What a training run is made of: its configuration, and the images of each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from sciinv.errors import ConfigError
+from sciinv.priors.phantoms import Family
+from sciinv.seeds import stream_seed
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        name: Name of the prior and of its files.
+        family: Family of images (see `sciinv.priors.phantoms`).
+        source: Path of the data that the family is made from, where it needs any.
+        nc: Feature channels of the network at its four scales.
+        nb: Residual blocks per scale.
+        patch: Side of the pixel blocks that are folded into channels.
+        sigma_data: Root mean square of the images, units of u.
+        sigma_min: Smallest σ that the prior shall serve, units of u.
+        sigma_max: Largest, units of u.
+        p_mean: Mean of ln σ in training.
+        p_std: Its standard deviation.
+        batch: Images per step.
+        steps: Steps at which the decay begins when `finish` does not begin it earlier.
+        decay: Steps of the final decay of the learning rate to zero.
+        warmup: Steps of its rise.
+        rate: Learning rate of Adam.
+        clip: Largest norm of the gradient.
+        ema: Images over which the averaged weights forget half of themselves.
+        pool: Images in the pool.
+        block: Images that are replaced at a time.
+        refresh: Steps between two replacements.
+        validation: Held-out images.
+        seed: Seed of everything.
+        threads: CPU threads.
+        checkpoint_every: Steps between checkpoints.
+        output: Folder of the prior and its card.
+        checkpoints: Folder of the checkpoints.
+    """
+
+    name: str
+    family: str
+    source: str | None = None
+    nc: tuple[int, int, int, int] = (32, 64, 128, 128)
+    nb: int = 2
+    patch: int = 2
+    sigma_data: float = 0.5
+    sigma_min: float = 0.01
+    sigma_max: float = 30.0
+    p_mean: float = -0.5
+    p_std: float = 1.7
+    batch: int = 16
+    steps: int = 1_000_000
+    decay: int = 2000
+    warmup: int = 300
+    rate: float = 1.5e-3
+    clip: float = 1.0
+    ema: int = 20_000
+    pool: int = 4096
+    block: int = 256
+    refresh: int = 200
+    validation: int = 128
+    seed: int = 0
+    threads: int = 1
+    checkpoint_every: int = 500
+    output: str = "data/priors"
+    checkpoints: str = "results/checkpoints"
+
+    @classmethod
+    def of_mapping(cls, values: dict[str, Any], where: object = None) -> TrainConfig:
+        """Return the configuration; `ConfigError` names keys that are unknown or missing."""
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        lacking = sorted({"name", "family"} - set(values))
+        if unknown or lacking:
+            raise ConfigError(
+                "The training configuration has unknown or missing keys",
+                where=where,
+                expected=", ".join(known),
+                got="; ".join(
+                    f"{what}: {', '.join(names)}"
+                    for what, names in (("unknown", unknown), ("missing", lacking))
+                    if names
+                ),
+            )
+        if "nc" in values:
+            values = {**values, "nc": tuple(values["nc"])}
+        return cls(**values)
+
+    @classmethod
+    def of_file(cls, path: str | Path) -> TrainConfig:
+        """Return the configuration in a YAML file."""
+        path = Path(path)
+        if not path.is_file():
+            raise ConfigError("There is no such training configuration", where=path)
+        values = yaml.safe_load(path.read_text())
+        if not isinstance(values, dict):
+            raise ConfigError("The training configuration is no mapping", where=path, got=values)
+        return cls.of_mapping(values, path)
+
+
+class Pool:
+    """Pre-generated images, of which a block is replaced every `refresh` steps.
+
+    The content at a step depends on the seed and the step alone.
+    """
+
+    def __init__(self, config: TrainConfig, kind: Family, source: object) -> None:
+        self.config, self.kind, self.source = config, kind, source
+        self.slots = max(config.pool // config.block, 1)
+        self.held: list[int] = [-1] * self.slots
+        self.blocks: list[Tensor] = [torch.empty(0)] * self.slots
+
+    def batch(self, step: int) -> Tensor:
+        """Return the clean training images of a step, u [B, C, H, W] float32."""
+        c = self.config
+        turn = step // c.refresh
+        for slot in range(self.slots):
+            wanted = slot + self.slots * max(math.ceil((turn - slot) / self.slots), 0)
+            if self.held[slot] != wanted:
+                self.blocks[slot] = self.kind.pool(c.seed, wanted + 1, c.block, self.source)
+                self.held[slot] = wanted
+        stream = torch.Generator().manual_seed(stream_seed(c.seed, "batch", step))
+        picks = torch.randint(0, self.slots * c.block, (c.batch,), generator=stream).tolist()
+        images = torch.stack([self.blocks[p // c.block][p % c.block] for p in picks]).float()
+        return self.kind.augment(images, stream)
+
+
+def images_of(
+    config: TrainConfig, kind: Family, source: object, *, block: int, count: int
+) -> Tensor:
+    """Return clean images u [N, C, H, W] of a block of the seed (0: never trained on)."""
+    images = kind.pool(config.seed, block, count, source).float()
+    stream = torch.Generator().manual_seed(stream_seed(config.seed, "still", block))
+    return kind.augment(images, stream)
