@@ -1,0 +1,322 @@
+"""k-space files of Cartesian MRI → the measurement dataset of the operator "mri".
+
+Formats: fastMRI HDF5, ISMRMRD HDF5, BART .cfl/.hdr, plain HDF5 and .npy arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from sciinv.errors import DataError
+from sciinv.operators import mri_coils, mri_masks
+from sciinv.readers import bart, fastmri, ismrmrd
+from sciinv.readers.kspace_base import KSpace, checked, opened_hdf5
+
+NOISE_RULES = {
+    "given": "noise sd given by the user",
+    "scan": "coils prewhitened with the covariance of the file's noise scan",
+    "floor": "floor under the outer k-space: mean |k|²/2 fitted as sd² + a r⁻³ for r ≥ 1/2, "
+    "root mean square over the coils",
+}
+
+
+def read(
+    path: str | Path,
+    item: int | Sequence[int] | None = 0,
+    *,
+    mask: np.ndarray | None = None,
+    coil_maps: np.ndarray | None = None,
+    noise_sd: float | None = None,
+    dataset: str | None = None,
+    pixel_mm: float | Sequence[float] | None = None,
+) -> xr.Dataset:
+    """Read k-space into a measurement dataset; slices are read one by one.
+
+    Per slice: prewhitening, where the file has a noise scan; the mask of the measured (non-zero)
+    samples; ESPIRiT sensitivities; and a scale. The k-space is divided by `scale`, the 99th
+    percentile of the root-sum-of-squares magnitude of the Hann-windowed calibration region, so
+    that the 99th percentile of |x| is about 1.
+
+    Args:
+        path: A .npy, .h5/.hdf5 or .cfl/.hdr file.
+        item: Slice, slices, or None for all.
+        mask: Undersample further: bool [ky, kx]; samples that it leaves out are dropped.
+        coil_maps: Sensitivities to use instead of ESPIRiT's, complex [coil, ky, kx].
+        noise_sd: Noise per real component in the file's units, equal and independent in every
+            coil; without it the file's noise scan is used, else the floor of the outer k-space.
+        dataset: Name of the array in a plain HDF5 file.
+        pixel_mm: Pixel size, mm, where the file does not say it (else 1).
+
+    Returns:
+        Dataset with `y` (item, part, coil, sample), `mask` (ky, kx), `coil_maps` (item, part,
+        coil, row, column), `noise_sd` (item), `scale` (item), and the attributes of a
+        measurement store. `reference` (item, row, column), a fastMRI file's own reconstruction
+        divided by the scale, is there where it was fully sampled and has the image's size.
+
+    Raises:
+        DataError: A file that cannot be read, or that does not hold such k-space.
+    """
+    path = Path(path)
+    source = _reader(path, dataset)
+    count = source.count(path, dataset)
+    wanted = _items(item, count, path)
+    slices = [source.load(path, i, dataset) for i in wanted]
+    parts = [_measurement(k, path, mask, coil_maps, noise_sd) for k in slices]
+    masks = [p[0] for p in parts]
+    different = [wanted[i] for i, m in enumerate(masks) if not np.array_equal(m, masks[0])]
+    if different:
+        raise DataError(
+            "The slices were sampled differently",
+            where=path,
+            expected=f"the mask of item {wanted[0]}",
+            got=f"another one in items {different[:8]}",
+            remedy="read these items one by one, each into a store of its own",
+        )
+    first = slices[0]
+    pixel = first.pixel_mm if pixel_mm is None else pixel_mm
+    out = xr.concat([p[1] for p in parts], dim="item").assign_coords(item=np.asarray(wanted))
+    out["mask"] = ("ky", "kx"), masks[0]
+    out.attrs = {
+        "operator": "mri",
+        "params": json.dumps({"pixel_mm": np.broadcast_to(pixel or 1.0, 2).tolist()}),
+        "units": "k-space divided by `scale`",
+        "source": path.name,
+        "title": first.title,
+        "noise": NOISE_RULES[parts[0][2]],
+        "scaling": "99th percentile of the magnitude of the calibration region's image",
+    }
+    return out
+
+
+def items(path: str | Path, dataset: str | None = None) -> int:
+    """Return how many slices a k-space file holds."""
+    path = Path(path)
+    return _reader(path, dataset).count(path, dataset)
+
+
+class _Plain:
+    """Arrays without a header: (coil, ky, kx) or (item, coil, ky, kx) in .npy or HDF5."""
+
+    @staticmethod
+    def count(path: Path, dataset: str | None) -> int:
+        with _opened_array(path, dataset) as array:
+            return 1 if array.ndim == 3 else array.shape[0]
+
+    @staticmethod
+    def load(path: Path, item: int, dataset: str | None) -> KSpace:
+        with _opened_array(path, dataset) as array:
+            try:
+                values = np.array(array if array.ndim == 3 else array[item])
+            except OSError as error:
+                raise DataError(
+                    "The k-space array cannot be read to its end",
+                    where=path,
+                    got=str(error),
+                    remedy="copy or download the file again",
+                ) from error
+        return KSpace(checked(values, path), title=f"k-space of {path.stem}")
+
+
+class _opened_array:
+    """The array of a .npy or plain HDF5 file, not yet in memory; checked for its shape."""
+
+    def __init__(self, path: Path, dataset: str | None) -> None:
+        self.path, self.dataset = path, dataset
+        self.file: h5py.File | None = None
+
+    def __enter__(self) -> np.ndarray | h5py.Dataset:
+        if self.path.suffix == ".npy":
+            array = self._npy()
+        else:
+            self.file = opened_hdf5(self.path)
+            try:
+                array = self._in_hdf5(self.file)
+            except BaseException:
+                self.file.close()
+                raise
+        if array.ndim not in (3, 4) or 0 in array.shape:
+            self.__exit__()
+            raise DataError(
+                "The k-space array has the wrong shape",
+                where=self.path,
+                expected="(coil, ky, kx) or (item, coil, ky, kx), none of them 0",
+                got=tuple(array.shape),
+                remedy="add an axis for a single coil; put the axes in this order",
+            )
+        return array
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def _npy(self) -> np.ndarray:
+        try:
+            return np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise DataError(
+                "The .npy file cannot be read",
+                where=self.path,
+                expected="a NumPy array of complex numbers",
+                got=f"{type(error).__name__}: {error}",
+                remedy="write it with np.save, or copy it again if it was cut off",
+            ) from error
+
+    def _in_hdf5(self, file: h5py.File) -> h5py.Dataset:
+        found: dict[str, h5py.Dataset] = {}
+
+        def visit(name: str, value: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(value, h5py.Dataset):
+                found[name] = value
+
+        file.visititems(visit)
+        if self.dataset is not None and self.dataset.strip("/") in found:
+            return found[self.dataset.strip("/")]
+        candidates = [n for n, d in found.items() if d.dtype.kind == "c" and d.ndim in (3, 4)]
+        if self.dataset is None and len(candidates) == 1:
+            return found[candidates[0]]
+        raise DataError(
+            "The HDF5 file does not say which array is the k-space",
+            where=self.path,
+            expected=self.dataset or "one complex array (coil, ky, kx) or (item, coil, ky, kx)",
+            got=", ".join(f"{n} {d.dtype} {d.shape}" for n, d in found.items()) or "no array",
+            remedy="name it: read(path, dataset=…)",
+        )
+
+
+def _reader(path: Path, dataset: str | None) -> type[_Plain] | type[fastmri.Reader]:
+    if not path.is_file() and path.suffix not in ("", ".cfl", ".hdr"):
+        raise DataError(
+            "The k-space file is not there",
+            where=path,
+            expected="a file",
+            got="a folder" if path.is_dir() else "nothing",
+            remedy="check the path",
+        )
+    if path.suffix in ("", ".cfl", ".hdr"):
+        return bart.Reader
+    if path.suffix == ".npy":
+        return _Plain
+    if path.suffix not in (".h5", ".hdf5", ".mrd"):
+        raise DataError(
+            "The file's format is not known",
+            where=path,
+            expected=".npy, .h5, .hdf5, .mrd, .cfl or .hdr",
+            got=path.suffix,
+            remedy="convert the data, e.g. to a NumPy array (coil, ky, kx)",
+        )
+    if dataset is not None:
+        return _Plain
+    with opened_hdf5(path) as file:
+        if ismrmrd.group_of(file) is not None:
+            return ismrmrd.Reader
+        if fastmri.recognises(file):
+            return fastmri.Reader
+    return _Plain
+
+
+def _items(item: int | Sequence[int] | None, count: int, path: Path) -> list[int]:
+    wanted = list(range(count)) if item is None else [item] if isinstance(item, int) else list(item)
+    if not wanted or min(wanted) < 0 or max(wanted) >= count:
+        raise DataError(
+            "The file has no such item",
+            where=path,
+            expected=f"0 … {count - 1}",
+            got=item,
+            remedy="choose a slice that the file holds",
+        )
+    return wanted
+
+
+def _measurement(
+    k: KSpace,
+    path: Path,
+    mask: np.ndarray | None,
+    coil_maps: np.ndarray | None,
+    noise_sd: float | None,
+) -> tuple[np.ndarray, xr.Dataset, str]:
+    kspace, rule = k.kspace, "floor"
+    measured = mri_masks.from_kspace(kspace)
+    kept = measured if mask is None else _undersampled(measured, mask, path)
+    if noise_sd is not None:
+        rule, raw_sd = "given", float(noise_sd)
+        if not raw_sd > 0:
+            raise DataError(
+                "The noise must be positive",
+                expected="noise_sd > 0, in the file's units",
+                got=noise_sd,
+                remedy="leave it out to have it estimated",
+            )
+    elif k.noise is not None:
+        covariance = mri_coils.noise_covariance(k.noise) * k.noise_variance_ratio
+        rule, raw_sd, kspace = "scan", 1.0, mri_coils.prewhiten(kspace, covariance)
+    else:
+        raw_sd = float(np.sqrt(np.mean(mri_coils.noise_floor(kspace, measured) ** 2)))
+    kspace = kspace * kept
+    if coil_maps is None:
+        maps, _ = mri_coils.espirit(kspace, kept)
+    else:
+        maps = np.asarray(coil_maps, np.complex64)
+    scale = low_resolution_scale(kspace, kept)
+    packed = (kspace[:, kept] / scale).astype(np.complex64)
+    data = {
+        "y": (("part", "coil", "sample"), _two_parts(packed)),
+        "coil_maps": (("part", "coil", "row", "column"), _two_parts(maps)),
+        "noise_sd": ((), np.float64(raw_sd / scale)),
+        "scale": ((), np.float64(scale)),
+    }
+    if k.reference is not None and k.reference.shape == kept.shape:
+        data["reference"] = ("row", "column"), (k.reference / scale).astype(np.float32)
+    return kept, xr.Dataset(data, coords={"part": ["real", "imag"]}), rule
+
+
+def _two_parts(z: np.ndarray) -> np.ndarray:
+    return np.stack([z.real, z.imag]).astype(np.float32)
+
+
+def _undersampled(measured: np.ndarray, mask: np.ndarray, path: Path) -> np.ndarray:
+    mask = np.asarray(mask, dtype=bool)
+    if mask.shape != measured.shape or not (mask & measured).any():
+        raise DataError(
+            "The undersampling mask does not fit the k-space",
+            where=path,
+            expected=f"bool {measured.shape} that keeps some measured sample",
+            got=f"{mask.shape} that keeps {int(mask.sum())}",
+            remedy="make it with sciinv.operators.mri_masks for this shape",
+        )
+    return measured & mask
+
+
+def low_resolution_scale(kspace: np.ndarray, mask: np.ndarray) -> float:
+    """Return the 99th percentile of |x| at low resolution.
+
+    |x| is the root sum of squares over coils of the orthonormal DFT of the calibration region,
+    under a Hann window; kspace complex [coil, ky, kx], mask [ky, kx].
+
+    Raises:
+        DataError: No calibration region, or nothing but zeros in it.
+    """
+    region = mri_coils.calibration_region(mask)
+    window = np.ones(mask.shape)
+    for axis, (side, length) in enumerate(zip(region, mask.shape, strict=True)):
+        half = 0.5 * (side.stop - side.start) + 1
+        hann = 0.5 * (1 + np.cos(np.pi * np.clip((np.arange(length) - length // 2) / half, -1, 1)))
+        window = window * np.expand_dims(hann, 1 - axis)
+    low = np.zeros_like(kspace)
+    low[:, *region] = kspace[:, *region] * window[region]
+    centred = np.fft.ifftshift(low, axes=(1, 2))
+    image = np.fft.ifft2(centred, norm="ortho")  # a shift of the image leaves its percentile
+    scale = float(np.quantile(np.linalg.norm(image, axis=0), 0.99))
+    if not scale > 0:
+        raise DataError(
+            "The calibration region holds no signal",
+            expected="values other than 0",
+            got="zeros",
+            remedy="check which slice and which array of the file was read",
+        )
+    return scale

@@ -1,0 +1,160 @@
+"""What the k-space readers share: one slice of k-space, its checks, and readout oversampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from xml.etree import ElementTree
+
+import h5py
+import numpy as np
+
+from sciinv.errors import DataError
+
+
+@dataclass(frozen=True)
+class KSpace:
+    """One slice of Cartesian k-space; its centre, and the image's, at index N // 2.
+
+    Attributes:
+        kspace: Complex [coil, ky, kx], 0 where nothing was measured.
+        title: What it is, for people.
+        pixel_mm: Pixel size (row, column), mm, where the file says it.
+        noise: Samples of a scan without signal, complex [coil, sample], if there is one.
+        noise_variance_ratio: Noise variance of `kspace` divided by that of `noise`.
+        reference: Magnitude image that came with the data, [row, column].
+    """
+
+    kspace: np.ndarray
+    title: str = ""
+    pixel_mm: tuple[float, float] | None = None
+    noise: np.ndarray | None = None
+    noise_variance_ratio: float = 1.0
+    reference: np.ndarray | None = None
+
+
+class Reader(Protocol):
+    """A format: how many slices a file holds, and one of them."""
+
+    @staticmethod
+    def count(path: Path, dataset: str | None) -> int:
+        """Return the number of slices."""
+
+    @staticmethod
+    def load(path: Path, item: int, dataset: str | None) -> KSpace:
+        """Return one slice."""
+
+
+def checked(values: np.ndarray, path: Path) -> np.ndarray:
+    """Return k-space as complex64; raise `DataError` unless it is complex [coil, ky, kx], finite."""
+    if values.ndim != 3 or 0 in values.shape:
+        raise DataError(
+            "The k-space has the wrong shape",
+            where=path,
+            expected="(coil, ky, kx), none of them 0",
+            got=tuple(values.shape),
+            remedy="add an axis for a single coil; put the axes in this order",
+        )
+    if values.dtype.kind != "c":
+        raise DataError(
+            "The k-space is not complex",
+            where=path,
+            expected="complex64 or complex128",
+            got=f"{values.dtype} {values.shape}",
+            remedy="join real and imaginary part: real + 1j * imag; images are no k-space",
+        )
+    bad = ~np.isfinite(values)
+    if bad.any():
+        coil, ky, kx = (int(i) for i in np.argwhere(bad)[0])
+        raise DataError(
+            "The k-space holds values that are not finite",
+            where=path,
+            expected="finite numbers; 0 where nothing was measured",
+            got=f"{int(bad.sum())} NaN or infinite, the first at coil {coil}, ky {ky}, kx {kx}",
+            remedy="set samples that were not measured to 0",
+        )
+    if not values.any():
+        raise DataError(
+            "The k-space holds nothing but zeros",
+            where=path,
+            expected="measured samples",
+            got="zeros",
+            remedy="check which slice and which array of the file was read",
+        )
+    return values.astype(np.complex64)
+
+
+def opened_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading; raise `DataError` where it is none, or cut off."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(
+            "The HDF5 file cannot be opened",
+            where=path,
+            expected="a whole HDF5 file",
+            got=str(error),
+            remedy="check the format; copy or download it again if it was cut off",
+        ) from error
+
+
+def parsed_header(text: bytes | str, path: Path) -> ElementTree.Element:
+    """Return the root of an ISMRMRD XML header without namespaces."""
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise DataError(
+            "The file's ISMRMRD header is no XML",
+            where=path,
+            expected="an <ismrmrdHeader> element",
+            got=str(error),
+            remedy="convert the raw data again",
+        ) from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return root
+
+
+def number(
+    root: ElementTree.Element, where: str, path: Path, default: float | None = None
+) -> float:
+    """Return a number of the header by its path, e.g. "encoding/encodedSpace/matrixSize/x"."""
+    text = root.findtext(where)
+    if text is None and default is not None:
+        return default
+    try:
+        return float(text or "")
+    except ValueError as error:
+        raise DataError(
+            "The file's ISMRMRD header lacks a number",
+            where=f"{path}: {where}",
+            expected="a number",
+            got=repr(text),
+            remedy="convert the raw data again, or read the arrays as plain HDF5",
+        ) from error
+
+
+def without_oversampling(kspace: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Return k-space whose image is cropped to `size` along the fully sampled readout.
+
+    Crops in the image and transforms back; the DFT is orthonormal, so the noise keeps its sd.
+    Partly sampled readouts cannot be cropped: the k-space is then returned as it is.
+
+    Args:
+        kspace: Complex [coil, ky, kx].
+        axis: The readout, -2 (ky) or -1 (kx).
+        size: Number of samples to keep.
+    """
+    length = kspace.shape[axis]
+    measured = np.any(kspace != 0, axis=0)
+    lines = measured.any(axis=axis, keepdims=True)
+    if size >= length or not np.array_equal(measured, np.broadcast_to(lines, measured.shape)):
+        return kspace
+    shifted = np.fft.ifftshift(kspace, axes=axis)
+    image = np.fft.fftshift(np.fft.ifft(shifted, axis=axis, norm="ortho"), axes=axis)
+    start = length // 2 - size // 2
+    image = np.take(image, np.arange(start, start + size), axis=axis)
+    back = np.fft.fft(np.fft.ifftshift(image, axes=axis), axis=axis, norm="ortho")
+    out = np.fft.fftshift(back, axes=axis)
+    return np.where(np.broadcast_to(lines, out.shape[1:]), out, 0).astype(kspace.dtype)
