@@ -1,0 +1,303 @@
+"""X-ray CT, parallel and fan beam: line integrals of attenuation, or the counts themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from deepinv.physics import GaussianNoise, LinearPhysics, NoiseModel, Physics
+from deepinv.physics import PoissonNoise as _DeepinvPoisson
+from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec
+from sciinv.operators.ct_fbp import fbp, sirt
+from sciinv.operators.ct_geometry import Geometry
+from sciinv.operators.ct_projector import Projector
+from torch import Tensor
+
+from sciinv.errors import OperatorError
+from sciinv.likelihoods import Poisson, WeightedNoise
+
+
+class CT(Declared, LinearPhysics):
+    """Line integrals of attenuation: y = A x + n, n ~ N(0, noise_sd²).
+
+    y_{θk} = ∫ x along the ray to detector element k (its mean over the element's width), without
+    unit; x in 1/mm. A counting detector with N counts gives noise_sd ≈ 1/√N.
+
+    Args:
+        angles: View angles in degrees, [angle].
+        image_size: Rows and columns, or one number for a square image.
+        pixel_mm: Side of a pixel, mm.
+        detectors: Number of detector elements.
+        detector_mm: Pitch of the elements on the detector, mm.
+        geometry: "parallel" or "fan".
+        source_origin_mm: Source to rotation axis, mm (fan).
+        origin_detector_mm: Rotation axis to detector, mm (fan).
+        detector_offset_mm: Shift of the detector from the centred position, mm; see
+            `Geometry` for its sign and for the axes.
+        noise_sd: Standard deviation of y, a number or [angle, detector]; infinite where a sample
+            carries no data. The default is that of 10,000 counts.
+        model: "strip", "line" or "joseph"; see `ct_projector`.
+        memory_limit_mb: Most memory for the stored system matrix, MB; beyond it, weights are
+            built again for each product.
+        sirt_iterations: Iterations of `classical`'s SIRT.
+
+    Image [B, 1, rows, columns], measurement [B, 1, angle, detector]; float32 or float64.
+
+    Raises:
+        OperatorError: The scan cannot be, or the noise does not match it.
+    """
+
+    def __init__(
+        self,
+        angles: Any,
+        image_size: int | Sequence[int],
+        pixel_mm: float,
+        detectors: int,
+        detector_mm: float,
+        geometry: str = "parallel",
+        source_origin_mm: float | None = None,
+        origin_detector_mm: float | None = None,
+        detector_offset_mm: float = 0.0,
+        noise_sd: Any = 0.01,
+        model: str = "strip",
+        memory_limit_mb: float = 2048.0,
+        sirt_iterations: int = 100,
+    ) -> None:
+        scan = Geometry(
+            _numbers(angles, "angles"),
+            _size(image_size),
+            float(pixel_mm),
+            int(detectors),
+            float(detector_mm),
+            geometry,
+            None if source_origin_mm is None else float(source_origin_mm),
+            None if origin_detector_mm is None else float(origin_detector_mm),
+            float(detector_offset_mm),
+        )
+        shape = (len(scan.angles), scan.detectors)
+        super().__init__(img_size=(1, *scan.image_size), noise_model=_noise(noise_sd, shape))
+        self.geometry = scan
+        self.projector = Projector(scan, model, memory_limit_mb)
+        self.sirt_iterations = int(sirt_iterations)
+        self.image_spec = _image_spec(scan)
+        self.measurement_spec = _measurement_spec(scan, "1")
+
+    def A(self, x: Tensor) -> Tensor:
+        """Return the line integrals of x [B, 1, rows, columns], [B, 1, angle, detector]."""
+        self.check_image(x)
+        return _Product.apply(x, self.projector, False)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        """Return Aᵀ y, mm, [B, 1, rows, columns]: the exact transpose of `A`."""
+        self.check_measurement(y)
+        return _Product.apply(y, self.projector, True)
+
+    def classical(self, y: Tensor) -> dict[str, Tensor]:
+        """Return "FBP" (Ram–Lak) and "SIRT" (not negative), 1/mm, each [B, 1, rows, columns].
+
+        Samples without data (infinite noise) must hold a plausible value for FBP, such as the
+        readers' interpolation; SIRT leaves them out.
+        """
+        self.check_measurement(y)
+        sd = torch.as_tensor(self.noise_model.sigma).to(y)
+        used = torch.isfinite(sd).expand(1, *y.shape[-2:])[0]
+        with torch.no_grad():
+            return {
+                "FBP": fbp(y, self.geometry),
+                "SIRT": sirt(y, self.projector, used, self.sirt_iterations),
+            }
+
+
+class CTCounts(Declared, Physics):
+    """Photon counts: u = I0 exp(−A x) + dark, y ~ Poisson(u). Nonlinear.
+
+    At low dose −log of the counts is biased and its noise is not Gaussian; here the likelihood is
+    that of the counts themselves, zero counts included.
+
+    Args:
+        angles: View angles in degrees, [angle].
+        image_size: Rows and columns, or one number for a square image.
+        pixel_mm: Side of a pixel, mm.
+        detectors: Number of detector elements.
+        detector_mm: Pitch of the elements on the detector, mm.
+        blank_counts: I0, expected counts without the object: a number, [detector] or
+            [angle, detector].
+        dark_counts: Expected counts without a beam, the same forms.
+        geometry: "parallel" or "fan".
+        source_origin_mm: Source to rotation axis, mm (fan).
+        origin_detector_mm: Rotation axis to detector, mm (fan).
+        detector_offset_mm: Shift of the detector, mm.
+        model: "strip", "line" or "joseph".
+        memory_limit_mb: Most memory for the stored system matrix, MB.
+        sirt_iterations: Iterations of `classical`'s SIRT.
+
+    Image [B, 1, rows, columns] in 1/mm, measurement [B, 1, angle, detector] in counts.
+
+    Raises:
+        OperatorError: The scan cannot be, or the blank or dark counts do not match it.
+    """
+
+    def __init__(
+        self,
+        angles: Any,
+        image_size: int | Sequence[int],
+        pixel_mm: float,
+        detectors: int,
+        detector_mm: float,
+        blank_counts: Any,
+        dark_counts: Any = 0.0,
+        geometry: str = "parallel",
+        source_origin_mm: float | None = None,
+        origin_detector_mm: float | None = None,
+        detector_offset_mm: float = 0.0,
+        model: str = "strip",
+        memory_limit_mb: float = 2048.0,
+        sirt_iterations: int = 100,
+    ) -> None:
+        super().__init__(noise_model=_DeepinvPoisson(gain=1.0))
+        self.likelihood = Poisson()
+        self.linear = CT(
+            angles,
+            image_size,
+            pixel_mm,
+            detectors,
+            detector_mm,
+            geometry,
+            source_origin_mm,
+            origin_detector_mm,
+            detector_offset_mm,
+            model=model,
+            memory_limit_mb=memory_limit_mb,
+            sirt_iterations=sirt_iterations,
+        )
+        shape = self.linear.measurement_spec.shape
+        for name, value, low in (
+            ("blank_counts", blank_counts, 1e-6),
+            ("dark_counts", dark_counts, 0),
+        ):
+            counts = torch.as_tensor(_numbers(value, name))
+            _broadcasts(counts, shape[1:], name)
+            if not bool(torch.isfinite(counts).all()) or float(counts.min()) < low:
+                raise _refused(name, f"finite counts of {low:g} or more", f"minimum {counts.min()}")
+            self.register_buffer(name, counts)
+        self.image_spec = self.linear.image_spec
+        self.measurement_spec = _measurement_spec(self.linear.geometry, "counts")
+
+    def A(self, x: Tensor) -> Tensor:
+        """Return the expected counts, [B, 1, angle, detector]."""
+        return self.blank_counts.to(x) * torch.exp(-self.linear.A(x)) + self.dark_counts.to(x)
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return Jᵀ v at x, J = −diag(I0 exp(−A x)) A; shape of x."""
+        with torch.no_grad():
+            slope = self.blank_counts.to(x) * torch.exp(-self.linear.A(x))
+        return self.linear.A_adjoint(-slope * v)
+
+    def line_integrals(self, y: Tensor) -> Tensor:
+        """Return −log((y − dark)/I0); counts below half a photon are taken as half of one."""
+        return -torch.log((y - self.dark_counts.to(y)).clamp_min(0.5) / self.blank_counts.to(y))
+
+    def classical(self, y: Tensor) -> dict[str, Tensor]:
+        """Return "FBP" and "SIRT" of the line integrals, 1/mm, each [B, 1, rows, columns]."""
+        self.check_measurement(y)
+        return self.linear.classical(self.line_integrals(y))
+
+
+class _Product(torch.autograd.Function):
+    """A x or Aᵀ y with each other as gradient; differentiable any number of times."""
+
+    @staticmethod
+    def forward(value: Tensor, projector: Projector, transpose: bool) -> Tensor:
+        return projector.adjoint(value) if transpose else projector.forward(value)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.projector, ctx.transpose = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Product.apply(grad[0], ctx.projector, not ctx.transpose), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        return _Product.apply(tangent, ctx.projector, ctx.transpose)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], value: Tensor, projector: Projector, transpose: bool
+    ) -> tuple[Tensor, int]:
+        # The products take any leading dimensions, so the mapped one is just another.
+        return _Product.apply(value.movedim(in_dims[0], 0), projector, transpose), 0
+
+
+def _image_spec(scan: Geometry) -> ImageSpec:
+    return ImageSpec(
+        shape=(1, *scan.image_size),
+        units="1/mm",
+        y=scan.y,
+        x=scan.x,
+        axis_units="mm",
+        channels=("attenuation",),
+    )
+
+
+def _measurement_spec(scan: Geometry, units: str) -> MeasurementSpec:
+    return MeasurementSpec(
+        dims=("channel", "angle", "detector"),
+        shape=(1, len(scan.angles), scan.detectors),
+        units=units,
+        coords={"angle": scan.angles, "detector": scan.u},
+    )
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise _refused(name, "numbers", type(value).__name__) from None
+
+
+def _size(image_size: int | Sequence[int]) -> tuple[int, int]:
+    size = np.atleast_1d(np.asarray(image_size))
+    if size.size not in (1, 2) or not np.issubdtype(size.dtype, np.integer):
+        raise _refused("image_size", "rows and columns, or one number", image_size)
+    return int(size[0]), int(size[-1])
+
+
+def _broadcasts(value: Tensor, shape: tuple[int, ...], name: str) -> None:
+    try:
+        good = torch.broadcast_shapes(value.shape, shape) == torch.Size(shape)
+    except RuntimeError:
+        good = False
+    if not good:
+        raise _refused(
+            name, f"a number or [angle, detector] = {list(shape)}", f"shape {list(value.shape)}"
+        )
+
+
+def _noise(noise_sd: Any, shape: tuple[int, int]) -> NoiseModel:
+    sd = torch.as_tensor(_numbers(noise_sd, "noise_sd")).float()
+    _broadcasts(sd, shape, "noise_sd")
+    if bool(sd.isnan().any()) or float(sd.min()) <= 0 or not bool(torch.isfinite(sd).any()):
+        raise _refused(
+            "noise_sd",
+            "above 0, and finite where there are data",
+            f"minimum {float(sd.min())}, {int(torch.isfinite(sd).sum())} finite",
+        )
+    if sd.numel() == 1:
+        return GaussianNoise(float(sd))
+    return WeightedNoise(sd.expand(shape)[None].clone())
+
+
+def _refused(name: str, expected: str, got: object) -> OperatorError:
+    return OperatorError(
+        f"The parameter {name} does not fit the scan",
+        where="CT",
+        expected=expected,
+        got=got,
+        remedy=f"give {name} in the stated form",
+    )
