@@ -95,8 +95,23 @@ class TrainConfig:
                     if names
                 ),
             )
-        if "nc" in values:
-            values = {**values, "nc": tuple(values["nc"])}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        for key, value in values.items():
+            default = known[key].default
+            kind = type(default) if isinstance(default, int | float | tuple) else str
+            fits = isinstance(value, int | float if kind is float else kind)
+            positive = value > 0 if kind in (int, float) and fits else True
+            if key in ("p_mean", "seed"):
+                positive = True
+            if key == "nc":
+                fits = fits and len(value) == 4 and all(isinstance(n, int) and n > 0 for n in value)
+            if not (fits and positive):
+                raise ConfigError(
+                    "The training configuration has a value that cannot be used",
+                    where=f"{where}: {key}" if where else key,
+                    expected="four positive integers" if key == "nc" else f"a {kind.__name__}, > 0",
+                    got=repr(value),
+                )
         return cls(**values)
 
     @classmethod
@@ -105,7 +120,12 @@ class TrainConfig:
         path = Path(path)
         if not path.is_file():
             raise ConfigError("There is no such training configuration", where=path)
-        values = yaml.safe_load(path.read_text())
+        try:
+            values = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                "The training configuration is not YAML", where=path, got=error
+            ) from error
         if not isinstance(values, dict):
             raise ConfigError("The training configuration is no mapping", where=path, got=values)
         return cls.of_mapping(values, path)

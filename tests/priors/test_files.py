@@ -84,7 +84,9 @@ class TestNetwork:
         together = prior(x, torch.tensor(sigmas))
         for i, sigma in enumerate(sigmas):
             # Rounding of convolutions depends on the batch, hence no exact equality.
-            torch.testing.assert_close(together[i], prior(x[i : i + 1], sigma)[0], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(
+                together[i], prior(x[i : i + 1], sigma)[0], rtol=1e-4, atol=1e-6
+            )
 
     def test_no_noise_leaves_the_image(self, prior, x):
         torch.testing.assert_close(prior(x, 1e-9), x, rtol=0, atol=1e-7)
@@ -123,7 +125,9 @@ class TestRoundTrip:
         assert again.describe() == prior.describe()
         assert (again.units, again.name, again.shape) == ("mT", "toy", None)
         assert again.widths is not None
-        torch.testing.assert_close(again.widths.isotropic, prior.widths.isotropic, rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            again.widths.isotropic, prior.widths.isotropic, rtol=1e-12, atol=0
+        )
         torch.testing.assert_close(again.widths.spectral, prior.widths.spectral, rtol=1e-12, atol=0)
 
     def test_half_precision_storage_halves_the_file(self, prior, x, tmp_path):

@@ -216,8 +216,8 @@ FAMILY = Family(
     ),
     limits=(
         "sources wider than the field or of other total flux (rescale the image first); "
-        "polarisation; structure finer than about 3 µas. The share of rings (about six in ten "
-        "sources show a shadow) is a choice, not astrophysics: whether a source is a ring is for "
-        "the data to say"
+        "polarisation; structure finer than about 3 µas. The share of rings (four in ten "
+        "sources are darker in the middle) is a choice, not astrophysics: whether a source is a "
+        "ring is for the data to say"
     ),
 )

@@ -62,7 +62,7 @@ def read_head(path: str | None) -> Head:
         volume = np.asarray(nibabel.load(path).get_fdata(dtype=np.float32))  # type: ignore[attr-defined]
     except Exception as error:  # nibabel raises many kinds
         raise DataError(
-            "The head volume is no readable NIfTI file", where=path, got=error
+            "The head volume cannot be read", where=path, got=error
         ) from error
     solid = gaussian_filter(volume, 1.5) > 15
     solid = np.stack([binary_fill_holes(s) for s in np.moveaxis(solid, 2, 0)], axis=2)
