@@ -27,7 +27,7 @@ class Metropolis(Kernel):
 
     name = "metropolis"
 
-    def __init__(self, steps: int = 150) -> None:
+    def __init__(self, steps: int = 400) -> None:
         self.steps = steps
 
     def __call__(
