@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -99,6 +100,9 @@ class TrainConfig:
         for key, value in values.items():
             default = known[key].default
             kind = type(default) if isinstance(default, int | float | tuple) else str
+            if kind is float and isinstance(value, str):  # YAML takes 8e-4 for a word
+                with contextlib.suppress(ValueError):
+                    values[key] = value = float(value)
             fits = isinstance(value, int | float if kind is float else kind)
             positive = value > 0 if kind in (int, float) and fits else True
             if key in ("p_mean", "seed"):

@@ -66,6 +66,10 @@ class TestConfiguration:
         with pytest.raises(ConfigError, match=key):
             TrainConfig.of_mapping({"name": "a", "family": "discs", key: value})
 
+    def test_an_exponent_without_a_point_is_a_number(self, tmp_path):
+        (tmp_path / "a.yaml").write_text("name: a\nfamily: discs\nrate: 8e-4\n")
+        assert TrainConfig.of_file(tmp_path / "a.yaml").rate == 8e-4
+
     @pytest.mark.parametrize("name", ["blackhole", "ct", "mri"])
     def test_the_shipped_configurations_are_valid(self, name):
         from pathlib import Path
@@ -99,7 +103,7 @@ class TestLoss:
         x0 = 0.34 * torch.randn(64, 1, 64, 64, generator=torch.Generator().manual_seed(0))
         value = training.loss(state.network, x0, torch.Generator().manual_seed(1), config)
         # 262,144 pixels: sd of a mean of χ²₁ is 0.3 %; five of them.
-        assert float(value) == pytest.approx(1.0, abs=0.014)
+        assert value.item() == pytest.approx(1.0, abs=0.014)
 
 
 class TestSchedule:
