@@ -26,7 +26,16 @@ REGISTRY: dict[str, tuple[str, str, str]] = {
     ),
 }
 
-__all__ = ["REGISTRY", "find", "load"]
+__all__ = ["REGISTRY", "find", "from_measurement", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import: it is loaded when an operator is first built.
+    if name == "from_measurement":
+        from .build import from_measurement
+
+        return from_measurement
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def find(name: str) -> type:

@@ -1,0 +1,25 @@
+"""Measurement and posterior stores on Zarr v3: written aside, sealed with checksums, renamed."""
+
+from sciinv.store.atomic import SEAL, read_seal, write_file, written_aside
+from sciinv.store.measurement import open_measurement, write_measurement
+from sciinv.store.merge import merge_posteriors
+from sciinv.store.posterior import open_posterior, to_dataset, to_tree, write_posterior
+from sciinv.store.provenance import provenance
+from sciinv.store.verify import Verification, verify
+
+__all__ = [
+    "SEAL",
+    "Verification",
+    "merge_posteriors",
+    "open_measurement",
+    "open_posterior",
+    "provenance",
+    "read_seal",
+    "to_dataset",
+    "to_tree",
+    "verify",
+    "write_file",
+    "write_measurement",
+    "write_posterior",
+    "written_aside",
+]
