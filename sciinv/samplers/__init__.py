@@ -10,10 +10,11 @@ from sciinv.samplers.base import Sampler
 from sciinv.samplers.daps import DAPS
 from sciinv.samplers.dps import DPS
 from sciinv.samplers.langevin import Langevin
+from sciinv.samplers.particles import Particles
 
-SAMPLERS: dict[str, type[Sampler]] = {s.name: s for s in (DAPS, DPS, Langevin)}
+SAMPLERS: dict[str, type[Sampler]] = {s.name: s for s in (DAPS, DPS, Langevin, Particles)}
 
-__all__ = ["DAPS", "DPS", "SAMPLERS", "Langevin", "Sampler", "build"]
+__all__ = ["DAPS", "DPS", "SAMPLERS", "Langevin", "Particles", "Sampler", "build"]
 
 
 def build(kind: str, prior: Prior, **settings: Any) -> Sampler:
