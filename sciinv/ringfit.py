@@ -65,7 +65,7 @@ class Rings:
 
 
 def ring_parameters(image: Any, pixel_uas: float) -> Rings:
-    """Measure the rings in images [..., H, W] (rows from north to south, columns from east to west).
+    """Measure the rings in images [..., H, W], north at the top and east at the left.
 
     An image is said to show no ring when it is not finite or has no flux, when the radius of peak
     brightness varies by more than 35 % around the best centre, when the centre is not darker than
@@ -108,7 +108,7 @@ def _measure(image: Tensor, pixel: float) -> Tensor:
     centre, size = _moments(torch.where(image > FAINT, image, 0.0), pixel)
 
     step = 0.14 * size  # 11 × 11 centres within ±0.7 of the rms radius, then three refinements
-    for reach, angles, radii in ((5, 36, 48), (2, 48, 64), (2, 72, 96), (2, 96, 128)):
+    for reach, angles, radii in ((5, 36, 40), (2, 36, 64), (2, 48, 80), (2, 48, 80)):
         centre = _best_centre(image, pixel, centre, step, reach, angles, size, radii)
         step = step / 2.5
 

@@ -80,8 +80,8 @@ def test_central_depression(floor):
 
 def test_many_images_at_once_are_the_same_as_one_by_one():
     rng = np.random.default_rng(0)
-    images = np.array([ring(d, 9, 0.3, a) for d, a in
-                       zip(rng.uniform(30, 60, 20), rng.uniform(0, 360, 20), strict=True)])  # fmt: skip
+    sizes, angles = rng.uniform(30, 60, 20), rng.uniform(0, 360, 20)
+    images = np.array([ring(d, 9, 0.3, a) for d, a in zip(sizes, angles, strict=True)])
     stack = torch.as_tensor(images.reshape(4, 5, 1, N, N), dtype=torch.float32)
     found = ring_parameters(stack, PIXEL)
     assert found.diameter.shape == (4, 5, 1)
