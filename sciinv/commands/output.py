@@ -1,0 +1,119 @@
+"""What commands print: errors as rows, tables, progress bars on a terminal and lines in a log."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+
+from sciinv.errors import ConfigError, SciinvError
+
+
+def print_error(error: SciinvError) -> None:
+    """Print an error's rows to standard error, red on a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    head, *rows = str(error).split("\n")
+    console.print(Text(f"{type(error).__name__}: {head}", style="bold red"))
+    for row in rows:
+        console.print(Text(row, style="red"))
+
+
+def say(line: str) -> None:
+    """Print a line of progress to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table to standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left", show_lines=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*[Text(str(cell)) for cell in row])
+    # In a pipe or a log the width is unknown: lines are left whole there.
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(made)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback (done, total): a bar on a terminal, a line every 10 s elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 10 or done == total:
+            last = time.monotonic()
+            say(f"{title}: {done} of {total}")
+
+    yield report
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any]:
+    """Return a JSON object that was given as an option.
+
+    Raises:
+        ConfigError: It is no JSON object.
+    """
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(
+            "The option is no valid JSON",
+            where=option,
+            expected="an object, e.g. '{\"size\": 64}'",
+            got=text,
+            remedy=f"quote it for the shell ({error})",
+        ) from error
+    if not isinstance(value, dict):
+        raise ConfigError(
+            "The option is no JSON object",
+            where=option,
+            expected="an object, e.g. '{\"size\": 64}'",
+            got=text,
+            remedy="put the parameters into { }",
+        )
+    return value
+
+
+def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
+    """Return KEY=VALUE options as a mapping, the values read as YAML.
+
+    Raises:
+        ConfigError: One is not of this form.
+    """
+    out = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(
+                "The option is not of the form KEY=VALUE",
+                where=option,
+                expected=f"{option} key=value",
+                got=pair,
+                remedy="put an equals sign between name and value, without spaces",
+            )
+        out[key] = yaml.safe_load(value)
+    return out

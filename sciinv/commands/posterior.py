@@ -1,0 +1,152 @@
+"""`sciinv convert | sample | summarize | report | verify`: the steps by hand, store by store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_Measurement = Annotated[Path, typer.Argument(help="A measurement store.")]
+_Posterior = Annotated[Path, typer.Argument(help="A posterior store.")]
+_OperatorName = Annotated[
+    str | None,
+    typer.Option("--operator", help="Name or FILE.py:CLASS; the measurement's own by default."),
+]
+_Params = Annotated[
+    str | None, typer.Option(help="Constructor parameters of the operator, a JSON object.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (convert, sample, summarize, report, verify):
+        app.command()(command)
+
+
+def convert(
+    raw: Annotated[list[str], typer.Argument(help="Raw files that make one measurement.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The measurement store to write.")],
+    reader: Annotated[str, typer.Option(help="Name of a reader, or FILE.py:FUNCTION.")],
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="KEY=VALUE for the reader; may be repeated."),
+    ] = None,
+) -> None:
+    """Convert raw data (HDF5, UVFITS, MATLAB, NumPy) into a measurement store (Zarr)."""
+    from sciinv import pipeline
+    from sciinv.commands.output import key_values, say
+    from sciinv.config import Data
+
+    path = raw[0] if len(raw) == 1 else tuple(raw)
+    data = Data(reader, path, key_values(option, "--option"))
+    typer.echo(pipeline.prepare(data, out, say=say))
+
+
+def sample(
+    measurement: _Measurement,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The posterior store to write.")],
+    prior: Annotated[Path, typer.Option(help="A .safetensors file.")],
+    operator: _OperatorName = None,
+    params: _Params = None,
+    sampler: Annotated[str, typer.Option(help="daps, dps or langevin.")] = "daps",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KEY=VALUE for the sampler, e.g. levels=50, conditional=tweedie, kernel=auto."
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws per item.")] = 32,
+    items: Annotated[
+        int | None, typer.Option(min=1, help="Items, from the first; all by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Draw images from the posterior of a measurement."""
+    from sciinv import sampling, store
+    from sciinv.commands.output import json_object, key_values, progress
+    from sciinv.config import Operator, Prior, Sampler
+
+    count = store.open_measurement(measurement).sizes["item"]
+    with progress("sampling") as report:
+        sampling.sample_shard(
+            measurement,
+            out,
+            operator=Operator(operator, json_object(params, "--params")),
+            prior=Prior(str(prior)),
+            sampler=Sampler(sampler, key_values(setting, "--setting")),
+            draws=range(draws),
+            items=range(count if items is None else min(items, count)),
+            seed=seed,
+            device=device,
+            progress=report,
+        )
+    typer.echo(out)
+
+
+def summarize(
+    posterior: _Posterior,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The summary store to write.")],
+    display: Annotated[
+        str | None, typer.Option(help="How images are shown, a JSON object.")
+    ] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option(help="A quantity of the field; may be repeated.")
+    ] = None,
+) -> None:
+    """Mean, standard deviation, quantiles and the field's quantities of a posterior store."""
+    from sciinv import pipeline
+    from sciinv.commands.output import json_object
+
+    pipeline.summarize(
+        posterior, out, display=json_object(display, "--display"), domain=tuple(domain or ())
+    )
+    typer.echo(out)
+
+
+def report(
+    measurement: _Measurement,
+    posterior: _Posterior,
+    summary: Annotated[Path, typer.Argument(help="A summary store.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    title: Annotated[str, typer.Option(help="Heading of the report.")] = "",
+    operator: _OperatorName = None,
+    params: _Params = None,
+    display: Annotated[
+        str | None, typer.Option(help="How images are shown, a JSON object.")
+    ] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option(help="A quantity of the field; may be repeated.")
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(help="An image to compare with.")] = None,
+) -> None:
+    """Figures and one HTML page from the stores of a problem."""
+    from sciinv import pipeline
+    from sciinv.commands.output import json_object
+    from sciinv.config import Operator
+
+    pipeline.make_report(
+        measurement,
+        posterior,
+        summary,
+        out,
+        title=title,
+        operator=Operator(operator, json_object(params, "--params")),
+        display=json_object(display, "--display"),
+        domain=tuple(domain or ()),
+        reference=str(reference) if reference else None,
+    )
+    typer.echo(out)
+
+
+def verify(
+    stores: Annotated[list[Path], typer.Argument(help="Stores of any kind.")],
+) -> None:
+    """Check that stores are whole, undamaged and finite."""
+    from sciinv import store
+
+    findings = [store.verify(path) for path in stores]
+    for finding in findings:
+        typer.echo(finding, err=not finding.ok)
+    raise typer.Exit(int(not all(f.ok for f in findings)))

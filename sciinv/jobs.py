@@ -1,0 +1,66 @@
+"""What surrounds a job: its log, and failures told in rows instead of tracebacks."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sciinv.errors import SciinvError
+
+Say = Callable[[str], None]
+INTERNAL = 70  # exit code of a failure that is not the user's (EX_SOFTWARE)
+
+
+@contextmanager
+def guard(log: str | Path) -> Iterator[Say]:
+    """Run a job's body with its log; end the process with a message where it fails.
+
+    A `SciinvError` is written as its rows to the log and to standard error, and the process ends
+    with code 1, without a traceback. Anything else is a defect: its traceback goes to the log,
+    one line to standard error.
+
+    Args:
+        log: The job's log file.
+
+    Yields:
+        A function that writes a line, with the time, to the log.
+    """
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", buffering=1, encoding="utf-8") as stream:
+
+        def say(line: str) -> None:
+            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+        start = time.monotonic()
+        try:
+            yield say
+            say(f"done in {time.monotonic() - start:.1f} s")
+        except SciinvError as error:
+            stream.write(f"\n{type(error).__name__}: {error}\n")
+            sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+            raise SystemExit(1) from None
+        except Exception as error:
+            traceback.print_exc(file=stream)
+            sys.stderr.write(
+                f"\nUnexpected {type(error).__name__}: {error}\n  the traceback is in {path}\n"
+            )
+            raise SystemExit(INTERNAL) from None
+
+
+def progress_lines(say: Say, parts: int = 10) -> Callable[[int, int], None]:
+    """Return a progress callback that says about `parts` lines in all."""
+    last = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        part = done * parts // total
+        if part > last:
+            last = part
+            say(f"{done} of {total} levels")
+
+    return report

@@ -1,0 +1,120 @@
+"""Start Snakemake on the workflow: one run per folder, and stale locks told from live ones."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sciinv.config import Config
+from sciinv.errors import ConfigError
+from sciinv.places import locate, snakefile, workflows
+
+DEFAULT = "workflows/configs/main.yaml"
+
+
+def run(
+    config: Path | None = None,
+    *,
+    profile: str = "default",
+    cores: int | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    extra: Sequence[str] = (),
+) -> int:
+    """Check the configuration, then run Snakemake in the working directory.
+
+    Args:
+        config: YAML file of the run.
+        profile: Name of a shipped profile, or the path of one.
+        cores: CPU cores; the profile's by default.
+        resume: Remove the lock that a killed run left.
+        dry_run: Only say what would be done.
+        extra: Arguments for Snakemake itself.
+
+    Returns:
+        Snakemake's exit code.
+
+    Raises:
+        SciinvError: The configuration is wrong, Snakemake is missing, or a run is under way here.
+    """
+    path = locate(config or DEFAULT, "--config")
+    Config.of_file(path)
+    if importlib.util.find_spec("snakemake") is None:
+        raise ConfigError(
+            "The workflow needs Snakemake",
+            where=sys.executable,
+            expected="snakemake ≥ 9",
+            got="not installed",
+            remedy='pip install "sciinv[workflow]"',
+        )
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
+    command += ["--configfile", str(path), "--profile", str(_profile(profile))]
+    if cores is not None:
+        command += ["--cores", str(cores)]
+    if dry_run:
+        return subprocess.run([*command, "--dry-run", "--nolock", *extra], check=False).returncode
+    with _alone() as lock:
+        stale = _locked()
+        if stale and not resume:
+            raise ConfigError(
+                "A run that was killed has left its lock",
+                where=Path(".snakemake/locks").absolute(),
+                expected="no lock",
+                got=f"{len(stale)} lock files, and no run of this machine that holds them",
+                remedy="go on with `sciinv run --resume`",
+            )
+        if stale:
+            subprocess.run([*command, "--unlock", "--quiet"], check=True)
+        # Snakemake inherits the lock: it lasts until both processes are gone.
+        return subprocess.run(
+            [*command, "--rerun-incomplete", *extra], check=False, pass_fds=[lock.fileno()]
+        ).returncode
+
+
+def _profile(name: str) -> Path:
+    shipped = workflows() / "profiles"
+    for folder in (shipped / name, Path(name)):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(
+        "There is no profile of this name",
+        expected=", ".join(sorted(p.name for p in shipped.iterdir()))
+        + ", or a folder with a config.yaml",
+        got=name,
+        remedy="name a shipped profile, or copy one and give its path",
+    )
+
+
+def _locked() -> list[Path]:
+    folder = Path(".snakemake/locks")
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+@contextmanager
+def _alone() -> Iterator[IO[str]]:
+    """Hold the folder's run lock, which the kernel frees however this process ends."""
+    folder = Path(".snakemake")
+    folder.mkdir(exist_ok=True)
+    with (folder / "sciinv.lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise ConfigError(
+                "A run is under way in this folder",
+                where=Path.cwd(),
+                expected="one run at a time",
+                got=f"process {stream.read().strip() or 'unknown'}",
+                remedy="wait for it, or stop it; other folders can run at the same time",
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield stream

@@ -1,0 +1,135 @@
+"""The steps from raw data to a report that need no network; the workflow's scripts call them.
+
+raw data → prepare → measurement store → sample (`sciinv.sampling`) → shards → merge
+→ posterior store → summarize → summary store → report
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from sciinv import readers, store
+from sciinv.config import Data, Operator
+from sciinv.config_schema import close_to
+from sciinv.errors import ConfigError, DataError
+from sciinv.jobs import Say
+from sciinv.places import locate, located_name
+
+SUMMARY = ("transform", "quantiles", "thresholds")  # parts of `display` that a summary depends on
+
+
+def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Path:
+    """Read raw data into a measurement store.
+
+    Args:
+        data: The reader, its path and options.
+        out: The store to make; replaced where it is there already.
+        items: Items that will be sampled, at least.
+        say: Takes lines of progress.
+
+    Raises:
+        DataError: The data cannot be read, or hold fewer items.
+    """
+    dataset = read(data)
+    found = dataset.sizes.get("item", 0)
+    if found < items:
+        raise DataError(
+            "The measurement holds fewer items than shall be sampled",
+            where=", ".join(data.paths) or data.reader,
+            expected=f"at least {items}",
+            got=found,
+            remedy="lower `items`, or let the reader's options select more",
+        )
+    if found > items:
+        say(f"the measurement holds {found} items, of which the first {items} are sampled")
+    say(f"y {dict(dataset['y'].sizes)}, operator {dataset.attrs.get('operator')}")
+    return store.write_measurement(dataset, out, overwrite=True)
+
+
+def read(data: Data) -> xr.Dataset:
+    """Return the measurement dataset of raw data."""
+    paths: Sequence[Path] = [locate(p) for p in data.paths]
+    if data.reader == "store":
+        return store.open_measurement(paths[0])
+    function = readers.find(located_name(data.reader))
+    arguments: list[Any] = [paths[0] if isinstance(data.path, str) else paths] if paths else []
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*arguments, **data.options)
+    except TypeError as error:
+        known = list(signature.parameters)[len(arguments) :]
+        near = [close_to(k, known) for k in data.options if k not in known]
+        raise ConfigError(
+            "The reader does not take these options",
+            where=f"reader {data.reader}",
+            expected=", ".join(known) or "none",
+            got=", ".join(data.options) or "none",
+            remedy="; ".join(n for n in near if n) or str(error),
+        ) from error
+    return function(*arguments, **data.options)
+
+
+def merge(shards: Iterable[str | Path], out: str | Path, *, draws: int, items: int) -> Path:
+    """Make one posterior store of the shards; see `store.merge_posteriors`."""
+    return store.merge_posteriors(shards, out, draws=draws, items=items, overwrite=True)
+
+
+def summarize(
+    posterior: str | Path,
+    out: str | Path,
+    *,
+    display: Mapping[str, Any] | None = None,
+    domain: Sequence[str] = (),
+) -> Path:
+    """Write the summary store of a posterior store, out of core.
+
+    Args:
+        posterior: The posterior store.
+        out: The summary store to make; replaced where it is there already.
+        display: `transform`, `thresholds` and `quantiles` of `uncertainty.summarize`.
+        domain: Quantities of the field.
+
+    Raises:
+        SciinvError: See `uncertainty.summarize`.
+    """
+    from sciinv import uncertainty
+
+    wanted = {k: v for k, v in (display or {}).items() if k in SUMMARY}
+    return uncertainty.write_summary(
+        uncertainty.summarize(posterior, **wanted), out, overwrite=True
+    )
+
+
+def make_report(
+    measurement: str | Path,
+    posterior: str | Path,
+    summary: str | Path,
+    out: str | Path,
+    *,
+    title: str = "",
+    operator: Operator | None = None,
+    display: Mapping[str, Any] | None = None,
+    domain: Sequence[str] = (),
+    reference: str | None = None,
+) -> Path:
+    """Write the figures and the page of one problem.
+
+    Args:
+        measurement: The measurement store.
+        posterior: The posterior store.
+        summary: The summary store.
+        out: The folder to make.
+        title: Heading of the page.
+        operator: The operator, for the classical reconstructions beside the draws.
+        display: How images are shown.
+        domain: Quantities of the field.
+        reference: An image to compare with.
+    """
+    from sciinv import report
+
+    return report.write_report(measurement, posterior, summary, out, title=title)

@@ -1,0 +1,200 @@
+"""Draws of a block, and the check before the first: measurement, operator, prior and sampler."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from sciinv import checks, likelihoods, operators, priors, samplers, store
+from sciinv.config import Operator, Prior, Sampler
+from sciinv.errors import ConfigError, OperatorError
+from sciinv.places import locate, located_name
+from sciinv.priors.base import Prior as DiffusionPrior
+
+Progress = Callable[[int, int], None]
+
+
+def load_prior(prior: Prior, shape: tuple[int, int, int], units: str = "") -> DiffusionPrior:
+    """Return the prior of a configuration for images of this (C, H, W)."""
+    if prior.path is not None:
+        return priors.load(locate(prior.path))
+    power = gaussian_power(shape[1:], prior.sd, prior.length)
+    return priors.Gaussian(torch.full(shape, prior.mean), power_spectrum=power, units=units)
+
+
+def gaussian_power(shape: tuple[int, int], sd: float, length: float) -> Tensor:
+    """Return the power spectrum [H, W] of a Gaussian-shaped correlation exp(−r²/2ℓ²).
+
+    P(k) ∝ exp(−2π² ℓ² |k|²), k in cycles per pixel, scaled to a mean of sd²; at least 1e−6 of
+    its mean, so that no direction has the variance 0.
+    """
+    ky, kx = (torch.fft.fftfreq(n, dtype=torch.float64) for n in shape)
+    k2 = ky[:, None] ** 2 + kx[None, :] ** 2
+    power = torch.exp(-2 * torch.pi**2 * length**2 * k2)
+    power = (power / power.mean()).clamp_min(1e-6)
+    return (sd**2 * power / power.mean()).float()
+
+
+def build(
+    measurement: xr.Dataset, operator: Operator, item: int = 0, device: str = "cpu"
+) -> tuple[Any, Tensor]:
+    """Return the operator and the measurement [1, …] of one item, on a device."""
+    name = located_name(operator.name) if operator.name else None
+    physics, y = operators.from_measurement(measurement, item, name, **dict(operator.params))
+    return physics.to(device), y.to(device)
+
+
+def check(
+    measurement: str | Path, operator: Operator, prior: Prior, out: str | Path
+) -> dict[str, Any]:
+    """Check once, before the first draw, that measurement, operator and prior belong together.
+
+    Args:
+        measurement: The measurement store.
+        operator: The operator and its parameters.
+        prior: The prior.
+        out: A JSON file with what was found.
+
+    Raises:
+        SciinvError: The operator's adjoint is wrong, it does not fit the measurement, it says no
+            noise, or the prior does not fit its image.
+    """
+    dataset = store.open_measurement(measurement)
+    physics, y = build(dataset, operator)
+    results = checks.check_operator(physics, y)
+    failed = [r for r in results if not r.ok]
+    if failed:
+        raise OperatorError(
+            f"The operator fails the check of its {failed[0].name}",
+            where=operator.name or dataset.attrs["operator"],
+            expected=failed[0].expected,
+            got=failed[0].got,
+            remedy=failed[0].remedy,
+        )
+    spec = physics.image_spec
+    model = load_prior(prior, spec.shape, spec.units)
+    model.check(spec.shape)
+    found = {
+        "operator": operator.name or dataset.attrs["operator"],
+        "image": {"shape": list(spec.shape), "units": spec.units},
+        "measurement": {"shape": list(y.shape[1:]), "units": dataset.attrs["units"]},
+        "likelihood": type(likelihoods.of(physics)).__name__,
+        "prior": {"kind": type(model).__name__, "units": model.units},
+        "checks": {r.name: r.got for r in results},
+    }
+    store.write_file(out, json.dumps(found, indent=1, default=str).encode())
+    return found
+
+
+def sample_shard(
+    measurement: str | Path,
+    out: str | Path,
+    *,
+    operator: Operator,
+    prior: Prior,
+    sampler: Sampler,
+    draws: Sequence[int],
+    items: Sequence[int],
+    seed: int = 0,
+    device: str = "cpu",
+    shard: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Draw a block of draws of a block of items, and write it as a posterior store.
+
+    Draw i of item j has the same bits in whatever block; on a CPU, torch runs on one thread.
+
+    Args:
+        measurement: The measurement store.
+        out: The posterior store to make; replaced where it is there already.
+        operator: The operator and its parameters.
+        prior: The prior.
+        sampler: The sampler and its settings.
+        draws: Numbers of the draws, contiguous.
+        items: Positions of the items, contiguous.
+        seed: Seed of the run.
+        device: "cpu" or "cuda".
+        shard: (draws, items) of a full job.
+        progress: Called with (levels done, levels in all).
+
+    Raises:
+        SciinvError: See `Sampler.sample` and `store.write_posterior`.
+    """
+    _check_device(device)
+    torch.set_num_threads(1)
+    dataset = store.open_measurement(measurement)
+    parts = []
+    physics, shared = None, _is_shared(dataset)
+    for row, item in enumerate(items):
+        if physics is None or not shared:
+            physics, y = build(dataset, operator, item, device)
+        else:
+            y = torch.from_numpy(dataset["y"].isel(item=[item]).values).to(y)
+        if row == 0:
+            spec = physics.image_spec
+            model = load_prior(prior, spec.shape, spec.units).to(device)
+            method = samplers.build(sampler.kind, model, **sampler.settings)
+        parts.append(
+            method.sample(
+                y,
+                physics,
+                draws=list(draws),
+                seed=seed,
+                items=[item],
+                progress=_scaled(progress, row, len(items)),
+            )
+        )
+    posterior = xr.concat(parts, "item", combine_attrs="override")
+    about = store.provenance(
+        operator=operator.name or dataset.attrs["operator"],
+        operator_file=locate(operator.files[0]) if operator.files else None,
+        prior_file=locate(prior.path) if prior.path else None,
+        config=identity(operator, prior, sampler),
+        seed=seed,
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+    )
+    observed = dataset[["y"]].isel(item=list(items)).assign_coords(item=list(items))
+    return store.write_posterior(
+        posterior, out, observed=observed, provenance=about, shard=shard, overwrite=True
+    )
+
+
+def identity(operator: Operator, prior: Prior, sampler: Sampler) -> dict[str, Any]:
+    """Return what decides the draws beside data, seed and files: kept in the store, hashed."""
+    return {
+        "operator": {"name": operator.name, "params": dict(operator.params)},
+        "prior": {k: getattr(prior, k) for k in ("kind", "mean", "sd", "length")},
+        "sampler": {"kind": sampler.kind, **sampler.settings},
+    }
+
+
+def _scaled(progress: Progress | None, row: int, rows: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(row * total + done, rows * total)
+
+
+def _is_shared(dataset: xr.Dataset) -> bool:
+    """Whether one operator serves all items: nothing but y differs between them."""
+    return not any(
+        "item" in v.dims and v.dtype.kind in "fiubc"
+        for k, v in dataset.variables.items()
+        if k not in ("y", "item")
+    )
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "There is no GPU that torch can use",
+            where="run.device",
+            expected="a CUDA device",
+            got="none",
+            remedy="set device: cpu, or ask the cluster for a GPU (resource gpu)",
+        )

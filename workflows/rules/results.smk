@@ -1,0 +1,49 @@
+rule summarize:
+    """Mean, standard deviation, quantiles and the field's quantities, out of core."""
+    input:
+        posterior=rules.merge.output.posterior,
+    output:
+        summary=directory(f"{OUT}/{{problem}}/summary.zarr"),
+    params:
+        version=sciinv.__version__,
+        spec=lambda wc: CONFIG.problem(wc.problem).facts("display", "domain"),
+    log:
+        f"{OUT}/logs/{{problem}}/summarize.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{problem}}/summarize.tsv"
+    conda:
+        "../envs/sciinv.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 4000 * attempt,
+        runtime=60,
+    script:
+        "../scripts/summarize.py"
+
+
+rule report:
+    """Figures and one HTML page."""
+    input:
+        measurement=rules.prepare.output.measurement,
+        posterior=rules.merge.output.posterior,
+        summary=rules.summarize.output.summary,
+        files=lambda wc: CONFIG.problem(wc.problem).inputs("operator", "reference"),
+    output:
+        report=directory(f"{OUT}/{{problem}}/report"),
+    params:
+        version=sciinv.__version__,
+        spec=lambda wc: CONFIG.problem(wc.problem).facts(
+            "title", "operator", "display", "domain", "reference"
+        ),
+    log:
+        f"{OUT}/logs/{{problem}}/report.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{problem}}/report.tsv"
+    conda:
+        "../envs/sciinv.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 4000 * attempt,
+        runtime=60,
+    script:
+        "../scripts/report.py"

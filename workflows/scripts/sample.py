@@ -1,0 +1,21 @@
+from sciinv.jobs import guard, progress_lines
+
+with guard(snakemake.log[0]) as say:
+    from sciinv import sampling
+    from sciinv.config import Operator, Prior, Sampler, block
+
+    spec = snakemake.params.spec
+    shards = snakemake.params.shard["shards"]
+    sampling.sample_shard(
+        snakemake.input.measurement,
+        snakemake.output.posterior,
+        operator=Operator(**spec["operator"]),
+        prior=Prior(**spec["prior"]),
+        sampler=Sampler(**spec["sampler"]),
+        draws=block(snakemake.wildcards.draw),
+        items=block(snakemake.wildcards.item),
+        seed=snakemake.params.seed,
+        device=snakemake.params.device,
+        shard=(shards["draws"], shards["items"]),
+        progress=progress_lines(say),
+    )

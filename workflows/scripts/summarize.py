@@ -1,0 +1,12 @@
+from sciinv.jobs import guard
+
+with guard(snakemake.log[0]) as say:
+    from sciinv import pipeline
+
+    spec = snakemake.params.spec
+    pipeline.summarize(
+        snakemake.input.posterior,
+        snakemake.output.summary,
+        display=spec["display"],
+        domain=spec["domain"],
+    )
