@@ -79,9 +79,9 @@ class IsotropicWidth(Conditional):
 
     name = "isotropic"
 
-    def __init__(self, prior: Prior, inflate: float = 1.0) -> None:
+    def __init__(self, prior: Prior, inflate: float | None = None) -> None:
         super().__init__(prior)
-        self.inflate = inflate
+        self.inflate = float(prior.inflate if inflate is None else inflate)
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, κ r² I), capped at σ²."""
@@ -94,9 +94,9 @@ class SpectralWidth(Conditional):
 
     name = "spectral"
 
-    def __init__(self, prior: Prior, inflate: float = 1.0) -> None:
+    def __init__(self, prior: Prior, inflate: float | None = None) -> None:
         super().__init__(prior)
-        self.inflate = inflate
+        self.inflate = float(prior.inflate if inflate is None else inflate)
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, κ r(|k|)² in Fourier), capped at σ²."""

@@ -30,6 +30,7 @@ class Prior(Denoiser):
         sigma_max: Largest σ, where x_t is noise to the eye, units of x.
         micro_batch: Lanes that one call handles: fixed, since rounding depends on it.
         widths: Fitted widths of p(x0 | x_t) (see `sciinv.priors.widths`), or None.
+        inflate: Factor on the fitted variances, found by calibration on the prior's own draws.
     """
 
     channels: int
@@ -39,6 +40,7 @@ class Prior(Denoiser):
     sigma_max: float
     micro_batch: int = 4
     widths: Any = None
+    inflate: float = 1.0
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: float | Tensor, **kwargs: Any) -> Tensor:

@@ -169,6 +169,7 @@ class LearnedPrior(Prior):
         self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
         self.widths = widths
         self.metadata = dict(metadata or {})
+        self.inflate = float(self.metadata.get("inflate", 3.0))
         self.requires_grad_(False)
         self.eval()
 

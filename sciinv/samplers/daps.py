@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sciinv import conditionals, kernels
+from sciinv.conditionals import IsotropicWidth, SpectralWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Problem, ReleasedLangevin
@@ -41,6 +42,8 @@ class DAPS(Sampler):
         sigma_max: Highest noise level, units of the image; the prior's own if None.
         sigma_min: Lowest; the prior's own if None.
         sweeps: Draws of x0 at each level before the next, with x_t noised anew in between.
+        inflate: Factor on the fitted variance of "isotropic" and "spectral"; the prior's own,
+            found by calibration on its own draws, if None.
         rho: Exponent of the EDM grid.
         micro_batch: See `Sampler`.
     """
@@ -56,11 +59,21 @@ class DAPS(Sampler):
         sigma_max: float | None = None,
         sigma_min: float | None = None,
         sweeps: int = 1,
+        inflate: float | None = None,
         rho: float = 7.0,
         micro_batch: int | None = None,
     ) -> None:
         super().__init__(prior, micro_batch)
         self.conditional = conditionals.build(conditional, prior)
+        if inflate is not None:
+            if not isinstance(self.conditional, IsotropicWidth | SpectralWidth):
+                raise ConfigError(
+                    "This conditional has no fitted width to inflate",
+                    expected="conditional = isotropic or spectral",
+                    got=self.conditional.name,
+                    remedy="leave inflate out",
+                )
+            self.conditional.inflate = float(inflate)
         if isinstance(kernel, str) and kernel not in ("auto", *kernels.KERNELS):
             kernels.build(kernel, None)  # type: ignore[arg-type]
         self.kernel = kernel
@@ -140,6 +153,11 @@ class DAPS(Sampler):
             "kernel": self.kernel if isinstance(self.kernel, str) else self.kernel.name,
             "levels": len(self.sigmas),
             "sweeps": self.sweeps,
+            **(
+                {"inflate": self.conditional.inflate}
+                if hasattr(self.conditional, "inflate")
+                else {}
+            ),
             "sigma_max": float(self.sigmas[0]),
             "sigma_min": float(self.sigmas[-1]),
         }

@@ -93,13 +93,6 @@ class Particles(Sampler):
         self, problem: Problem, streams: Streams, like: Tensor, report: Callable[[int], None]
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Run one group of particles."""
-        if not isinstance(problem.likelihood, Gaussian):
-            raise ConfigError(
-                "The particle sampler needs Gaussian noise",
-                where=type(problem.physics).__name__,
-                got=type(problem.likelihood).__name__,
-                remedy="use samplers.DAPS with kernel='newton'",
-            )
         b, d = len(like), like[0].numel()
         if d > 4096 or problem.y[0].numel() > 2048:
             raise ConfigError(
@@ -133,7 +126,7 @@ class Particles(Sampler):
                 raise self.diverged(problem.physics, i + 1, then)
             report(i + 1)
         x0 = self._draw(cloud, streams)
-        if not problem.linear:
+        if not (problem.linear and isinstance(problem.likelihood, Gaussian)):
             # The last draw is of the linearised data: weigh by what the true likelihood says.
             images = x0.reshape(like.shape)
             linear = cloud.e - torch.einsum("bmd,bd->bm", cloud.a, x0 - cloud.m)
