@@ -56,7 +56,9 @@ class ClosureSet:
         """Return the log closure amplitudes of complex visibilities [N]."""
         return np.log(np.abs(vis))[self.quadrangles] @ QUADRANGLE_SIGNS
 
-    def cholesky(self, relative_error: NDArray, flux_sd: float) -> NDArray[np.float64]:
+    def cholesky(
+        self, relative_error: NDArray, flux_sd: float, amplitudes: NDArray | None = None
+    ) -> NDArray[np.float64]:
         """Return the lower Cholesky factor of the covariance of (phases, log amplitudes, flux).
 
         To first order the phase and the log amplitude of a visibility have the same variance
@@ -68,16 +70,27 @@ class ClosureSet:
         Args:
             relative_error: σ/|V| of each visibility, [N].
             flux_sd: Standard deviation of the total flux, Jy.
+            amplitudes: In place of the log closure amplitudes, the factor of K log amplitudes
+                (`amplitude_cholesky`), [K, K].
 
         Returns:
-            L with L Lᵀ = covariance, [T + Q + 1, T + Q + 1].
+            L with L Lᵀ = covariance, [T + Q + 1, T + Q + 1] (K for Q with `amplitudes`).
         """
-        t, q = len(self.triangles), len(self.quadrangles)
-        factor = np.zeros((t + q + 1, t + q + 1))
+        t = len(self.triangles)
+        q = len(self.quadrangles) if amplitudes is None else 0
+        k = q if amplitudes is None else len(amplitudes)
+        factor = np.zeros((t + k + 1, t + k + 1))
         variance = np.square(np.asarray(relative_error, float))
+        if amplitudes is not None:
+            factor[t:-1, t:-1] = amplitudes
         parts = (
             (0, self.triangles, self.triangle_signs, self.triangle_groups),
-            (t, self.quadrangles, np.tile(QUADRANGLE_SIGNS, (q, 1)), self.quadrangle_groups),
+            (
+                t,
+                self.quadrangles[:q],
+                np.tile(QUADRANGLE_SIGNS, (q, 1)),
+                self.quadrangle_groups[:q],
+            ),
         )
         for start, legs, signs, groups in parts:
             for rows in _by_group(groups):
@@ -156,6 +169,37 @@ def closure_set(
         quadrangle_groups=q[:, 0],
         count=count,
     )
+
+
+def amplitude_cholesky(
+    station1: NDArray,
+    station2: NDArray,
+    group: NDArray,
+    relative_error: NDArray,
+    gain_sd: NDArray,
+) -> NDArray[np.float64]:
+    """Return the factor of the covariance of ln|V_ij|, station gains marginalised, [N, N].
+
+    ln|V_ij| = ln|model| + g_i + g_j + noise with g_i ~ N(0, gain_sd_i²) of each station and scan:
+    the covariance is (σ/|V|)² on the diagonal plus gain_sd_i² for baselines that share station i
+    in a scan. Infinitely wide gains would leave the log closure amplitudes.
+
+    Args:
+        station1: Station number at the first end, [N].
+        station2: Station number at the second end, [N].
+        group: Scan of each, [N].
+        relative_error: σ/|V| of each, [N].
+        gain_sd: Standard deviation of ln|g| by station number, [S].
+    """
+    factor = np.zeros((len(group), len(group)))
+    for rows in _by_group(np.asarray(group)):
+        ends = np.zeros((len(rows), len(gain_sd)))
+        ends[np.arange(len(rows)), station1[rows]] = 1.0
+        ends[np.arange(len(rows)), station2[rows]] = 1.0
+        covariance = (ends * np.square(gain_sd)) @ ends.T
+        covariance += np.diag(np.square(relative_error[rows]))
+        factor[np.ix_(rows, rows)] = np.linalg.cholesky(covariance)
+    return factor
 
 
 Candidate = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # legs, signs, stations

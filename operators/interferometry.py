@@ -18,11 +18,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from deepinv.physics import LinearPhysics, Physics
-from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec
 from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Gaussian, WeightedNoise
+from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec
 
 UAS = math.pi / 180 / 3600 / 1e6  # radians per µas
 Pixel = Literal["point", "square", "triangle"]
@@ -231,10 +231,14 @@ def _noise_sd(noise_sd: Any, n: int) -> Tensor:
 
 
 class Closures(Declared, Physics):
-    """Closure phases, log closure amplitudes and the total flux of a sky image.
+    """Closure phases, log (closure) amplitudes and the total flux of a sky image.
 
-    y = (ψ_1 … ψ_T in rad, ln CA_1 … ln CA_Q, flux in Jy), [B, T + Q + 1], with
-    ψ = arg(V_12 V_23 V_31) and ln CA = ln(|V_12||V_34| / |V_13||V_24|). Station gains drop out.
+    y = (ψ_1 … ψ_T in rad, ln CA_1 … ln CA_Q, ln|V_1| … ln|V_K|, flux in Jy), [B, T + Q + K + 1],
+    with ψ = arg(V_12 V_23 V_31) and ln CA = ln(|V_12||V_34| / |V_13||V_24|), V in Jy. Station gains
+    drop out of closures. Log amplitudes, in place of the closure amplitudes, are for gains known
+    to some per cent: a gain adds to them, so that a Gaussian log gain is marginalised exactly by
+    its term in the covariance (`closure_sets.amplitude_cholesky`).
+
     The likelihood is Gaussian with the first-order covariance of quantities that share baselines,
     phases wrapped to the nearest turn. Closures do not change with total flux, which is a datum of
     its own, nor with position: an image may sit anywhere in the field.
@@ -244,8 +248,9 @@ class Closures(Declared, Physics):
         v: Baselines to the north, wavelengths, [N].
         triangles: Visibilities of the legs 12, 23, 31, [T, 3].
         triangle_signs: −1 where the leg is the conjugate of the stored one, else +1, [T, 3].
+        cholesky: Lower factor of the covariance of y, [M, M].
         quadrangles: Visibilities 12, 34 (numerator), 13, 24 (denominator), [Q, 4].
-        cholesky: Lower factor of the covariance of y, [T + Q + 1, T + Q + 1].
+        amplitudes: Visibilities whose log amplitudes are data, [K].
         visibilities: Calibrated visibilities, Jy, [2, N]; only for the dirty image.
         noise_sd: Their σ, Jy, [N].
         image_size: Pixels along each side.
@@ -268,8 +273,9 @@ class Closures(Declared, Physics):
         v: Any,
         triangles: Any,
         triangle_signs: Any,
-        quadrangles: Any,
         cholesky: Any,
+        quadrangles: Any = None,
+        amplitudes: Any = None,
         visibilities: Any = None,
         noise_sd: Any = None,
         image_size: int = 64,
@@ -287,12 +293,13 @@ class Closures(Declared, Physics):
             raise _fail("The signs do not match the triangles", f"±1, {list(self.triangles.shape)}",
                         list(signs.shape), "give one sign per leg")  # fmt: skip
         self.register_buffer("triangle_signs", signs)
-        t, q = len(self.triangles), len(self.quadrangles)
+        self.register_buffer("amplitudes", _legs("amplitudes", amplitudes, 1, len(u)))
+        t, m = len(self.triangles), sum(map(len, self._data())) + 1
         self.transform = SkyTransform(u, v, image_size, field_of_view_uas, flux_unit_jy, pixel)
         self.flux_unit_jy = flux_unit_jy
-        period = torch.zeros(t + q + 1, dtype=torch.float64)
+        period = torch.zeros(m, dtype=torch.float64)
         period[:t] = 2 * math.pi
-        self.likelihood = Gaussian(cholesky=_cholesky(cholesky, t + q + 1), period=period)
+        self.likelihood = Gaussian(cholesky=_cholesky(cholesky, m), period=period)
         self.register_buffer("visibilities", None)
         if visibilities is not None and noise_sd is not None:
             stored = torch.as_tensor(np.asarray(visibilities, float))
@@ -302,9 +309,7 @@ class Closures(Declared, Physics):
             self.visibilities = stored
             self.register_buffer("noise_sd", _noise_sd(noise_sd, len(u)))
         self.image_spec = _image_spec(image_size, field_of_view_uas, flux_unit_jy)
-        self.measurement_spec = MeasurementSpec(
-            dims=("closure",), shape=(t + q + 1,), units="rad, 1, Jy"
-        )
+        self.measurement_spec = MeasurementSpec(dims=("closure",), shape=(m,), units="rad, 1, Jy")
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return closures and flux [B, M] of images [B, 1, H, W]."""
@@ -323,18 +328,19 @@ class Closures(Declared, Physics):
 
         def vjp(v: Tensor) -> Tensor:
             self.check_measurement(v)
-            t, m = len(self.triangles), y.shape[1] - 1
+            phases, logs, single, flux = v.split([*map(len, self._data()), 1], 1)
             angle, log = torch.zeros_like(vis[:, 0]), torch.zeros_like(vis[:, 0])
-            if t:
-                legs = v[:, :t, None] * self.triangle_signs.to(v)
-                angle.index_add_(1, self.triangles.flatten(), legs.flatten(1))
-            if m > t:
-                legs = v[:, t:m, None] * self._sides(v)
-                log.index_add_(1, self.quadrangles.flatten(), legs.flatten(1))
+            for total, value, index, signs in (
+                (angle, phases, self.triangles, self.triangle_signs.to(v)),
+                (log, logs, self.quadrangles, self._sides(v)),
+                (log, single, self.amplitudes, 1.0),
+            ):
+                if len(index):
+                    total.index_add_(1, index.flatten(), (value[..., None] * signs).flatten(1))
             re, im, power = self._parts(vis)
             angle, log = angle / power, log / power
             g = torch.stack([re * log - im * angle, im * log + re * angle], 1)
-            return self.transform.adjoint(g) + self.flux_unit_jy * v[:, m, None, None, None]
+            return self.transform.adjoint(g) + self.flux_unit_jy * flux[..., None, None]
 
         return y, vjp
 
@@ -350,25 +356,31 @@ class Closures(Declared, Physics):
         logs = self.transform.rows_of(
             self.quadrangles, d_log[:, :, self.quadrangles] * self._sides(x)
         )
+        single = self.transform.rows_of(self.amplitudes, d_log[:, :, self.amplitudes])
         flux = torch.full_like(x, self.flux_unit_jy)
-        return torch.cat([phases, logs, flux], 1).flatten(2)
+        return torch.cat([phases, logs, single, flux], 1).flatten(2)
 
     def chi2(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return χ² by quantity, [B] each, as the field publishes it, and as the likelihood has it.
 
-        "closure phase": mean 2(1 − cos Δψ)/σ²; "log closure amplitude": mean (Δ/σ)², both with
-        the diagonal of the covariance; "reduced": mean squared residual whitened by all of it.
+        "closure phase": mean 2(1 − cos Δψ)/σ²; "log closure amplitude" and "log amplitude": mean
+        (Δ/σ)², all with the diagonal of the covariance, and only of the quantities that there are;
+        "reduced": mean squared residual whitened by the whole covariance.
         """
-        u, t = self.A(x), len(self.triangles)
-        factor = self.likelihood.cholesky.to(y)
-        variance = factor.square().sum(1)
+        u = self.A(x)
+        variance = self.likelihood.cholesky.to(y).square().sum(1)
         phase = 2 * (1 - torch.cos(y - u)) / variance
         log = (y - u).square() / variance
-        return {
-            "closure phase": phase[:, :t].mean(1),
-            "log closure amplitude": log[:, t:-1].mean(1),
-            "reduced": self.likelihood.chi2(u, y),
-        }
+        out, start = {}, 0
+        for index, (name, value) in zip(
+            self._data(),
+            (("closure phase", phase), ("log closure amplitude", log), ("log amplitude", log)),
+            strict=True,
+        ):
+            if len(index):
+                out[name] = value[:, start : start + len(index)].mean(1)
+            start += len(index)
+        return out | {"reduced": self.likelihood.chi2(u, y)}
 
     def classical(self, y: Tensor) -> dict[str, Tensor]:
         """Return {"dirty image": …} of the calibrated visibilities, where they were given."""
@@ -382,9 +394,13 @@ class Closures(Declared, Physics):
         re, im, power = self._parts(vis)
         total = (torch.atan2(im, re)[:, self.triangles] * self.triangle_signs.to(x)).sum(2)
         phase = total - 2 * math.pi * torch.round(total / (2 * math.pi))
-        log = 0.5 * (torch.log(power)[:, self.quadrangles] * self._sides(x)).sum(2)
+        log = 0.5 * torch.log(power)
+        closed = (log[:, self.quadrangles] * self._sides(x)).sum(2)
         flux = self.flux_unit_jy * x.sum((1, 2, 3))
-        return torch.cat([phase, log, flux[:, None]], 1)
+        return torch.cat([phase, closed, log[:, self.amplitudes[:, 0]], flux[:, None]], 1)
+
+    def _data(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.triangles, self.quadrangles, self.amplitudes
 
     def _parts(self, vis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         re, im = vis[:, 0] + self.floor_jy, vis[:, 1]
@@ -396,6 +412,7 @@ class Closures(Declared, Physics):
 
 
 def _legs(name: str, value: Any, legs: int, n: int) -> Tensor:
+    value = [] if value is None else value
     index = torch.as_tensor(np.asarray(value, dtype=np.int64).reshape(-1, legs))
     if index.numel() and (int(index.min()) < 0 or int(index.max()) >= n):
         raise _fail(

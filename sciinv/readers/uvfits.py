@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciinv.errors import DataError
-from sciinv.operators.closure_sets import Count, closure_set
+from sciinv.operators.closure_sets import Count, amplitude_cholesky, closure_set
 from sciinv.readers.uvfits_file import read_table
 from sciinv.readers.uvfits_writer import write
 from sciinv.readers.vlbi import SCAN_GAP_S, VisibilityTable, concatenate
@@ -22,7 +22,7 @@ __all__ = ["read", "read_table", "write"]
 
 def read(
     path: str | Path | Sequence[str | Path],
-    kind: Literal["closures", "visibilities"] = "closures",
+    kind: Literal["closures", "amplitudes", "visibilities"] = "closures",
     *,
     scan_average: bool = True,
     scan_gap_s: float = SCAN_GAP_S,
@@ -31,6 +31,7 @@ def read(
     intra_site: bool = False,
     intra_site_wavelengths: float = 1e8,
     count: Count = "minimal",
+    gain_sd: float | dict[str, float] = 0.1,
     total_flux_jy: float = 0.6,
     total_flux_sd_jy: float = 0.1,
     image_size: int = 64,
@@ -44,8 +45,9 @@ def read(
 
     Args:
         path: A file, or several of one source.
-        kind: "closures" (phases, log amplitudes and the total flux; free of station gains) or
-            "visibilities" (trusts the amplitude and phase calibration).
+        kind: "closures" (closure phases, log closure amplitudes and the total flux; free of
+            station gains), "amplitudes" (closure phases, log amplitudes whose station gains are
+            marginalised, and the total flux) or "visibilities" (trusts the calibration).
         scan_average: Whether to average coherently over scans; without, each integration counts.
         scan_gap_s: A gap in time that starts a new scan, s.
         systematic_noise: Fraction of |V| added to σ in quadrature.
@@ -55,6 +57,10 @@ def read(
             beyond the field of view (the jet of M87), so the default leaves them out.
         intra_site_wavelengths: Length below which a baseline is within a site, wavelengths.
         count: Closure set, see `sciinv.operators.closure_sets`.
+        gain_sd: For amplitudes: standard deviation of ln|g| of each station in each scan, one
+            number, or by station name ("*" for all others). The a-priori budget of April 2017 is
+            7 to 22 % of the SEFD, half of that in g; the LMT is worse than its budget (EHT
+            2019-D01-02).
         total_flux_jy: Total flux within the field of view, a datum of its own, since closures
             say nothing of it. It is not the zero-baseline flux. 0.6 Jy is the compact flux of
             M87 in April 2017 that the released pipelines take (EHT 2019-D01-02, eht-imaging).
@@ -70,12 +76,12 @@ def read(
     Raises:
         DataError: A file that cannot be read, or too few stations for any closure quantity.
     """
-    if kind not in ("closures", "visibilities"):
+    if kind not in ("closures", "amplitudes", "visibilities"):
         raise DataError(
             "There is no measurement of this kind in a UVFITS file",
-            expected="closures or visibilities",
+            expected="closures, amplitudes or visibilities",
             got=kind,
-            remedy="choose one of the two",
+            remedy="choose one of the three",
         )
     paths = [path] if isinstance(path, str | Path) else list(path)
     tables, groups = [], []
@@ -87,7 +93,7 @@ def read(
         keep = np.ones(len(table), bool)
         if not intra_site:
             keep &= table.uv_distance >= intra_site_wavelengths
-        if kind == "closures":
+        if kind != "visibilities":
             keep &= table.snr >= snr_min
         table = table.select(keep)
         if not len(table):
@@ -112,9 +118,26 @@ def read(
         params["flux_unit_jy"] = 1.0 if flux_unit_jy is None else flux_unit_jy
         return _visibilities(table, params, attrs)
     params["flux_unit_jy"] = total_flux_jy if flux_unit_jy is None else flux_unit_jy
-    return _closures(
-        table, np.concatenate(groups), count, (total_flux_jy, total_flux_sd_jy), params, attrs
-    )
+    gains = _gains(gain_sd, table.stations) if kind == "amplitudes" else None
+    flux = total_flux_jy, total_flux_sd_jy
+    return _closures(table, np.concatenate(groups), count, gains, flux, params, attrs)
+
+
+def _gains(gain_sd: float | dict[str, float], stations: tuple[str, ...]) -> NDArray:
+    """Return the standard deviation of ln|g| by station."""
+    if not isinstance(gain_sd, dict):
+        gain_sd = {"*": gain_sd}
+    unknown = sorted(set(gain_sd) - {*stations, "*"})
+    values = np.array([float(gain_sd.get(s, gain_sd.get("*", np.nan))) for s in stations])
+    if unknown or not (values >= 0).all():
+        raise DataError(
+            "The station gains are not given for the stations of the file",
+            where="gain_sd",
+            expected=f'a number ≥ 0 for each of {", ".join(stations)}, or "*" for the others',
+            got=gain_sd,
+            remedy='correct the station names, or add "*"',
+        )
+    return values
 
 
 def _visibilities(table: VisibilityTable, params: dict, attrs: dict) -> xr.Dataset:
@@ -140,11 +163,13 @@ def _closures(
     table: VisibilityTable,
     groups: NDArray,
     count: Count,
+    gains: NDArray | None,
     flux: tuple[float, float],
     params: dict,
     attrs: dict,
 ) -> xr.Dataset:
-    found = closure_set(table.station1, table.station2, groups, 1.0 / table.snr, count)
+    error = 1.0 / table.snr
+    found = closure_set(table.station1, table.station2, groups, error, count)
     if not len(found.triangles):
         raise DataError(
             "No closure phase can be formed",
@@ -153,24 +178,34 @@ def _closures(
             got=f"{len(table)} visibilities of {len(set(table.baseline_names()))} baselines",
             remedy='read kind="visibilities", lower snr_min, or set intra_site=True',
         )
-    y = np.concatenate([found.phases(table.vis), found.log_amplitudes(table.vis), [flux[0]]])
+    arrays: dict[str, tuple] = {
+        "triangles": (("triangle", "leg"), found.triangles),
+        "triangle_signs": (("triangle", "leg"), found.triangle_signs),
+    }
+    coords = {"triangle_stations": (("triangle", "leg"), found.triangle_stations)}
+    if gains is not None:
+        logs = np.log(np.abs(table.vis))
+        block = amplitude_cholesky(table.station1, table.station2, groups, error, gains)
+        factor = found.cholesky(error, flux[1], block)
+        arrays["amplitudes"] = ("amplitude", np.arange(len(table)))
+    else:
+        logs = found.log_amplitudes(table.vis)
+        factor = found.cholesky(error, flux[1])
+        if len(logs):
+            arrays["quadrangles"] = (("quadrangle", "side"), found.quadrangles)
+            coords["quadrangle_stations"] = (("quadrangle", "side"), found.quadrangle_stations)
+    y = np.concatenate([found.phases(table.vis), logs, [flux[0]]])
     return xr.Dataset(
         {
             "y": (("item", "closure"), y[None]),
             "u": ("baseline", table.u),
             "v": ("baseline", table.v),
-            "triangles": (("triangle", "leg"), found.triangles),
-            "triangle_signs": (("triangle", "leg"), found.triangle_signs),
-            "quadrangles": (("quadrangle", "side"), found.quadrangles),
-            "cholesky": (("closure", "closure_2"), found.cholesky(1.0 / table.snr, flux[1])),
+            "cholesky": (("closure", "closure_2"), factor),
             "visibilities": (("part", "baseline"), np.stack([table.vis.real, table.vis.imag])),
             "noise_sd": ("baseline", table.sigma),
+            **arrays,
         },
-        coords=_row_coords(table)
-        | {
-            "triangle_stations": (("triangle", "leg"), found.triangle_stations),
-            "quadrangle_stations": (("quadrangle", "side"), found.quadrangle_stations),
-        },
+        coords=_row_coords(table) | coords,
         attrs=attrs
         | {
             "operator": "closures",

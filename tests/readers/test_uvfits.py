@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sciinv.operators.closure_sets import closure_set
 
 from sciinv import operators
 from sciinv.errors import DataError
+from sciinv.operators.closure_sets import closure_set
 from sciinv.readers import uvfits, vlbi
 
 pytest.importorskip("astropy", reason="UVFITS needs the extra eht (astropy)")
@@ -95,6 +95,56 @@ def test_dataset_builds_its_operator():
     arrays = {k: ds[k].values for k in ds.data_vars if k != "y"}
     physics = operators.load(ds.attrs["operator"], **arrays, **json.loads(ds.attrs["params"]))
     assert physics.measurement_spec.shape == ds.y.shape[1:]
+
+
+@pytest.mark.parametrize("kind", ["closures", "amplitudes", "visibilities"])
+def test_dataset_goes_through_a_store_to_its_operator(kind, tmp_path):
+    from sciinv import store
+    from sciinv.operators.build import from_measurement
+
+    ds = uvfits.read(m87("101_lo"), kind=kind, systematic_noise=0.02)
+    store.write_measurement(ds, tmp_path / "m87.zarr")
+    back = store.open_measurement(tmp_path / "m87.zarr")
+    physics, y = from_measurement(back, dtype=torch.float64)
+    direct, _ = from_measurement(ds, dtype=torch.float64)
+    np.testing.assert_array_equal(y.numpy(), ds.y.values)
+    x = torch.rand(1, 1, 64, 64, dtype=torch.float64)
+    torch.testing.assert_close(physics.A(x), direct.A(x), rtol=0, atol=0)
+    dirty = physics.classical(y)["dirty image"]
+    assert bool(torch.isfinite(dirty).all())
+    single, y32 = from_measurement(back)
+    # u, v of 8 Gλ in float32 turn phases by 1e-6
+    assert float((single.A(x.float()) - physics.A(x)).abs().max()) < 1e-2
+    assert y32.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["closures", "amplitudes"])
+def test_chi2_of_a_simulated_ring_on_m87_coverage_is_one(kind, tmp_path):
+    """Through a UVFITS file: M87's coverage and noise, station gains, a crescent of 0.6 Jy."""
+    table = uvfits.read_table(m87("101_lo"))
+    axis = -(np.arange(64) - 31.5) * 2.0
+    dec, ra = np.meshgrid(axis, axis, indexing="ij")
+    section = np.exp(-0.5 * ((np.hypot(ra, dec) - 21) / 4) ** 2)
+    image = section * (1 + 0.6 * np.cos(np.arctan2(ra, dec) - np.pi))
+    image /= image.sum()
+    x = torch.as_tensor(image)[None, None]
+    sky = operators.load("visibilities", u=table.u, v=table.v, noise_sd=table.sigma,
+                         flux_unit_jy=0.6)  # fmt: skip
+    model = sky.A(x).numpy()[0]
+    rng = np.random.default_rng(0)
+    values = []
+    for i in range(4):
+        data = vlbi.simulate(table, model[0] + 1j * model[1], rng, gain_sd=0.1, random_phases=True)
+        path = tmp_path / f"{i}.uvfits"
+        uvfits.write(path, data)
+        ds = uvfits.read(path, kind=kind)
+        arrays = {k: ds[k].values for k in ds.data_vars if k != "y"}
+        physics = operators.load("closures", **arrays, **json.loads(ds.attrs["params"]))
+        values.append(float(physics.chi2(x, torch.as_tensor(ds.y.values))["reduced"]))
+        wrong = float(physics.chi2(x.flip(2), torch.as_tensor(ds.y.values))["reduced"])
+        assert wrong > 20
+    # 4 × about 170 squared normals: 5 %; scan averages smear and the SNR cut selects a little
+    assert np.mean(values) == pytest.approx(1, abs=0.2)
 
 
 def test_several_days_are_one_measurement():
@@ -577,6 +627,10 @@ def test_requests_that_cannot_be_met_are_data_errors(tmp_path):
         uvfits.read(m87("101_lo"), kind="images")
     with pytest.raises(DataError, match="No baseline is left"):
         uvfits.read(m87("101_lo"), snr_min=1e9)
+    with pytest.raises(DataError, match="station gains"):
+        uvfits.read(m87("101_lo"), kind="amplitudes", gain_sd={"XX": 0.1, "*": 0.1})
+    with pytest.raises(DataError, match="station gains"):
+        uvfits.read(m87("101_lo"), kind="amplitudes", gain_sd={"LM": 0.1})
     with pytest.raises(DataError, match="closure set"):
         uvfits.read(m87("101_lo"), count="some")
     uvfits.write(tmp_path / "two.uvfits", small(stations=2))
