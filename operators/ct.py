@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from deepinv.physics import GaussianNoise, LinearPhysics, NoiseModel, Physics
 from deepinv.physics import PoissonNoise as _DeepinvPoisson
-from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec
-from sciinv.operators.ct_fbp import fbp, sirt
-from sciinv.operators.ct_geometry import Geometry
-from sciinv.operators.ct_projector import Projector
 from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Poisson, WeightedNoise
+from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec
+from sciinv.operators.ct_fbp import fbp, sirt
+from sciinv.operators.ct_geometry import Geometry
+from sciinv.operators.ct_projector import Projector
 
 
 class CT(Declared, LinearPhysics):
@@ -174,7 +174,7 @@ class CTCounts(Declared, Physics):
         )
         shape = self.linear.measurement_spec.shape
         for name, value, low in (
-            ("blank_counts", blank_counts, 1e-6),
+            ("blank_counts", blank_counts, 1e-9),
             ("dark_counts", dark_counts, 0),
         ):
             counts = torch.as_tensor(_numbers(value, name))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from sciinv.operators.ct_geometry import Geometry
 from sciinv.operators.ct_projector import Projector
-from torch import Tensor
 
 
 def fbp(y: Tensor, geometry: Geometry) -> Tensor:

@@ -105,7 +105,7 @@ class Geometry:
 
     @property
     def gamma(self) -> np.ndarray:
-        """Angle of each element's ray to the central ray, rad, [detector]; 0 for a parallel beam."""
+        """Angle of each element's ray to the central one, rad, [detector]; 0 if parallel."""
         if self.kind == "parallel":
             return np.zeros(self.detectors)
         return np.arctan(self.u / self.source_detector_mm)

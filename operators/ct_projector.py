@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from sciinv.operators.ct_geometry import Geometry
 from torch import Tensor
 
 from sciinv.errors import OperatorError
+from sciinv.operators.ct_geometry import Geometry
 
 MODELS = ("strip", "line", "joseph")
 _COLUMNS = 64  # right-hand sides per product: one row of them stays in the first-level cache
@@ -74,7 +74,7 @@ def weights(geometry: Geometry, theta: float, model: str) -> sp.csr_array:
 
     psi = theta - (np.arctan(u / g.source_detector_mm) if fan else np.zeros(1))
     a, b = np.abs(np.cos(psi)) * p / 2, np.abs(np.sin(psi)) * p / 2
-    big, small = np.maximum(a, b), np.maximum(np.minimum(a, b), 1e-9 * p)
+    big, small = np.maximum(a, b), np.maximum(np.minimum(a, b), 1e-6 * p)
     top = p * p / (2 * big)
     if model == "line":
         w = top * np.clip((big + small - np.abs(distance(u))) / (2 * small), 0, 1)
@@ -150,11 +150,12 @@ class Projector:
     """Products with the system matrix and its transpose, on images of any leading shape.
 
     The sums run in a fixed order, whatever the batch: the same input gives the same bits. On a
-    CPU the products are SciPy's compressed rows; elsewhere they are `torch.sparse` ones.
+    CPU only Aᵀ is kept, by pixels: Aᵀ y gathers with it and A x scatters with it, both in SciPy.
+    On other devices A and Aᵀ are `torch.sparse` matrices.
 
-    Memory: about 2 × (value + 4 bytes) × non-zeros, where a folded view has about
-    2.3 non-zeros a pixel in the strip model when elements and pixels are of one size; `estimate_mb` counts it for a scan. Beyond `memory_limit_mb` nothing is kept, and each
-    product builds its weights block by block: the same numbers, slower by the time of `weights`.
+    Memory: (value + 4 bytes) × non-zeros, twice that off the CPU; a folded view has about 2.3
+    non-zeros a pixel in the strip model when elements and pixels are of one size. `estimate_mb`
+    counts it for a scan. Beyond
 
     Args:
         geometry: The scan.
@@ -179,21 +180,21 @@ class Projector:
         # None where the views are already distinct and in rising order.
         plain = np.array_equal(inverse, np.arange(turn.size))
         self._inverse = None if plain else torch.from_numpy(inverse.ravel())
-        # −θ is the view of the image mirrored in y; for a fan, mirrored in x on a mirrored detector.
+        # −θ is the view of the image mirrored in y; for a fan in x, on a mirrored detector.
         self._mirror = -2 if geometry.kind == "parallel" else -1
         self.groups = fold(geometry, self._distinct)
         order = np.concatenate([g.index.T.ravel() for g in self.groups])
         self._order = torch.from_numpy(order)
         self._place = torch.from_numpy(np.argsort(order))
-        self._stored: dict[Any, list[tuple[Any, Any]]] = {}
+        self._stored: dict[tuple[torch.dtype, torch.device], list[_Block]] = {}
         self.blockwise = self.estimate_mb() > memory_limit_mb
 
     def estimate_mb(self, dtype: torch.dtype = torch.float32) -> float:
-        """Return the memory of the stored matrix and its transpose, MB, from one view in eight."""
+        """Return the memory of the stored matrix on a CPU, MB, estimated from about 8 views."""
         theta = np.concatenate([g.theta for g in self.groups])
         some = theta[:: max(1, theta.size // 8)]
         mean = float(np.mean([weights(self.geometry, t, self.model).nnz for t in some]))
-        return 2 * (dtype.itemsize + 4) * mean * theta.size / 1e6
+        return (dtype.itemsize + 4) * mean * theta.size / 1e6
 
     def matrix(self) -> sp.csr_array:
         """Return the whole matrix, unfolded, float64, mm, [angle · detector, rows · columns]."""
@@ -214,8 +215,8 @@ class Projector:
                 columns = torch.stack([self._turn(part, e) for e in group.elements], -1)
                 columns = columns.permute(1, 2, 3, 0).reshape(h * w, -1)
                 view = out[done : done + m * c].view(m, c, k, stop - start)
-                for rows, a, _ in blocks:
-                    product = _multiply(a, columns).view(-1, k, m, stop - start)
+                for rows, matrix in blocks:
+                    product = matrix.forward(columns).view(-1, k, m, stop - start)
                     view[:, rows] = product.permute(2, 0, 1, 3)
                 if self.geometry.kind == "fan":
                     for i, (_, mirrored) in enumerate(group.elements):
@@ -245,15 +246,17 @@ class Projector:
                 m, c = len(group.elements), len(group.theta)
                 view = part[done : done + m * c].reshape(m, c, k, stop - start)
                 if self.geometry.kind == "fan":
-                    flips = [v.flip(1) if e[1] else v for v, e in zip(view, group.elements)]
+                    flips = [
+                        v.flip(1) if e[1] else v for v, e in zip(view, group.elements, strict=True)
+                    ]
                     view = torch.stack(flips)
-                total = None
-                for rows, _, at in blocks:
+                image: Tensor | None = None
+                for rows, matrix in blocks:
                     columns = view[:, rows].permute(1, 2, 0, 3).reshape(-1, m * (stop - start))
-                    product = _multiply(at, columns)
-                    total = product if total is None else total + product
-                assert total is not None
-                image = total.view(h, w, m, stop - start).permute(2, 3, 0, 1)
+                    product = matrix.adjoint(columns)
+                    image = product if image is None else image + product
+                assert image is not None
+                image = image.view(h, w, m, stop - start).permute(2, 3, 0, 1)
                 for i, element in enumerate(group.elements):
                     x[start:stop] += self._turn_back(image[i], element)
                 done += m * c
@@ -275,23 +278,21 @@ class Projector:
         for start in range(0, batch, step):
             yield start, min(start + step, batch)
 
-    def _products(self, like: Tensor) -> Iterator[tuple[Group, Iterator[tuple[slice, Any, Any]]]]:
-        """Yield each group with its blocks (canonical views, matrix, transpose)."""
+    def _products(self, like: Tensor) -> Iterator[tuple[Group, Iterator[tuple[slice, _Block]]]]:
+        """Yield each group with its blocks: the folded views they are for, and their matrix."""
         if self.blockwise:
             for group in self.groups:
                 yield group, self._build(group, like)
             return
         key = (like.dtype, like.device)
         if key not in self._stored:
-            self._stored[key] = [
-                next((a, at) for _, a, at in self._build(g, like, whole=True)) for g in self.groups
-            ]
-        for group, (a, at) in zip(self.groups, self._stored[key], strict=True):
-            yield group, iter([(slice(0, len(group.theta)), a, at)])
+            self._stored[key] = [next(self._build(g, like, whole=True))[1] for g in self.groups]
+        for group, matrix in zip(self.groups, self._stored[key], strict=True):
+            yield group, iter([(slice(0, len(group.theta)), matrix)])
 
     def _build(
         self, group: Group, like: Tensor, whole: bool = False
-    ) -> Iterator[tuple[slice, Any, Any]]:
+    ) -> Iterator[tuple[slice, _Block]]:
         size = len(group.theta)
         if not whole:
             per_view = self.estimate_mb(like.dtype) / sum(len(g.theta) for g in self.groups)
@@ -301,11 +302,8 @@ class Projector:
             views = group.theta[start : start + size]
             rows = [weights(self.geometry, t, self.model).astype(kind) for t in views]
             a = sp.csr_array(sp.vstack(rows, format="csr"))
-            a.sort_indices()
-            at = sp.csr_array(a.T.tocsr())
-            if like.device.type != "cpu":
-                a, at = _to_torch(a, like.device), _to_torch(at, like.device)
-            yield slice(start, start + len(views)), a, at
+            del rows
+            yield slice(start, start + len(views)), _Block(a, like.device)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Projector:
         return self  # the matrices never change: copies of an operator share them
@@ -316,6 +314,23 @@ class Projector:
         return Projector(scan, self.model, self.memory_limit_mb)
 
 
+class _Block:
+    """One stored matrix and its products with [pixel, column] and [ray, column]."""
+
+    def __init__(self, a: sp.csr_array, device: torch.device) -> None:
+        by_pixel = sp.csr_array(a.T.tocsr())
+        self._by_pixel: Any = by_pixel
+        self._by_ray: Any = by_pixel.T
+        if device.type != "cpu":
+            self._by_pixel, self._by_ray = _to_torch(by_pixel, device), _to_torch(a, device)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        return _multiply(self._by_ray, columns)
+
+    def adjoint(self, columns: Tensor) -> Tensor:
+        return _multiply(self._by_pixel, columns)
+
+
 def _multiply(matrix: Any, columns: Tensor) -> Tensor:
     if isinstance(matrix, Tensor):
         return matrix @ columns
@@ -323,7 +338,8 @@ def _multiply(matrix: Any, columns: Tensor) -> Tensor:
 
 
 def _to_torch(matrix: sp.csr_array, device: torch.device) -> Tensor:
-    parts = (matrix.indptr, matrix.indices, matrix.data)
-    return torch.sparse_csr_tensor(
-        *(torch.from_numpy(v) for v in parts), size=matrix.shape, device=device
+    matrix.sort_indices()
+    indptr, indices, data = (
+        torch.from_numpy(v).to(device) for v in (matrix.indptr, matrix.indices, matrix.data)
     )
+    return torch.sparse_csr_tensor(indptr, indices, data, size=matrix.shape)
