@@ -66,7 +66,7 @@ def open_measurement(path: str | os.PathLike[str]) -> xr.Dataset:
         StoreError: No such store, or one that is not whole.
     """
     read_seal(path, "measurement")
-    return xr.open_zarr(path, chunks=None, consolidated=True)
+    return xr.open_dataset(path, engine="zarr", chunks=None, cache=False, consolidated=True)
 
 
 def _check(dataset: xr.Dataset) -> None:

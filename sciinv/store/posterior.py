@@ -158,7 +158,7 @@ def open_posterior(path: str | os.PathLike[str]) -> xr.DataTree:
         StoreError: No such store, or one that is not whole.
     """
     read_seal(path, "posterior")
-    return xr.open_datatree(path, engine="zarr", consolidated=True, chunks=None)
+    return xr.open_datatree(path, engine="zarr", chunks=None, cache=False, consolidated=True)
 
 
 def write_root(root: Path, attrs: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from sciinv.store import blocks
 from sciinv.store.atomic import read_seal, sha256, walk
 
 # Variables in which a value that is not finite is damage, and not a missing statistic.
-_FINITE = ("image", "y", "mean", "sd", "quantile")
+_FINITE = ("image", "y", "mean", "sd", "quantiles")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         f"{name}: does not belong to the store" for name in walk(root) if name not in files
     ]
     if not problems:
-        tree = xr.open_datatree(root, engine="zarr", consolidated=True, chunks=None)
+        tree = xr.open_datatree(root, engine="zarr", chunks=None, cache=False, consolidated=True)
         for group in tree.subtree:
             for name, variable in group.data_vars.items():
                 if name in _FINITE and variable.dtype.kind in "fc":
