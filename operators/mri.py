@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from deepinv.physics import GaussianNoise, LinearPhysics
+from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.likelihoods import WeightedNoise
-from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec
+from sciinv.operators import mri_checks
+from sciinv.operators.base import Declared, MeasurementSpec
 
-CACHE_ELEMENTS = 1 << 18  # complex numbers that the CPU transforms at once: stays in its cache
+CACHE_ELEMENTS = 1 << 19  # complex numbers that the CPU transforms at once: stays in its cache
 DEVICE_ELEMENTS = 1 << 26  # the same on an accelerator: bounds its memory (0.5 GB in complex64)
 FEW_LINES = 0.7  # below this share of sampled lines, transforming only these is faster
 
@@ -59,8 +58,8 @@ class MultiCoilMRI(Declared, LinearPhysics):
         pixel_mm: float | Sequence[float] = 1.0,
         scale: float = 1.0,
     ) -> None:
-        kept = _as_mask(mask)
-        maps = _as_maps(coil_maps, image_shape)
+        kept = mri_checks.as_mask(mask)
+        maps = mri_checks.as_maps(coil_maps, image_shape)
         coils, h, w = maps.shape
         grid_h, grid_w = kept.shape
         if h > grid_h or w > grid_w:
@@ -71,18 +70,19 @@ class MultiCoilMRI(Declared, LinearPhysics):
                 got=f"{h} × {w}",
                 remedy="give maps on the image grid of the mask, or an image_shape",
             )
-        super().__init__(noise_model=_noise(noise_sd, coils), img_size=(2, h, w))
+        super().__init__(noise_model=mri_checks.noise(noise_sd, coils), img_size=(2, h, w))
         self.scale = float(torch.as_tensor(scale))
         self.grid = (grid_h, grid_w)
         self.samples = int(kept.sum())
         self._pads = (grid_w // 2 - w // 2, grid_h // 2 - h // 2)  # left, top
-        # The maps are kept with the image's centre at index (0, 0), so that no shift is made
-        # per coil; real and imaginary part last, since Module.to drops imaginary parts.
-        rolled = torch.fft.ifftshift(self._pad(maps), dim=(-2, -1))
+        # The maps are kept with the image's centre at index (0, 0), and times the phase ramp
+        # that brings the centre of k-space to N // 2, so that no shift is made per coil; real
+        # and imaginary part are the last axis, since Module.to drops imaginary parts.
+        maps = torch.fft.ifftshift(self._pad(maps), dim=(-2, -1)) * self._ramp(maps)
         self.register_buffer("mask", kept)
-        self.register_buffer("_maps", torch.view_as_real(rolled).contiguous())
+        self.register_buffer("_maps", torch.view_as_real(maps).contiguous())
         self._index_samples(kept)
-        self.image_spec = _image_spec(h, w, pixel_mm)
+        self.image_spec = mri_checks.image_spec(h, w, pixel_mm)
         self.measurement_spec = MeasurementSpec(
             ("part", "coil", "sample"), (2, coils, self.samples), "arbitrary units"
         )
@@ -90,7 +90,8 @@ class MultiCoilMRI(Declared, LinearPhysics):
     @property
     def coil_maps(self) -> Tensor:
         """The sensitivities on the image grid, complex [coil, H, W]."""
-        return self._crop(torch.fft.fftshift(torch.view_as_complex(self._maps), dim=(-2, -1)))
+        maps = torch.view_as_complex(self._maps)
+        return self._crop(torch.fft.fftshift(maps * self._ramp(maps).conj(), dim=(-2, -1)))
 
     def A(self, x: Tensor) -> Tensor:
         """Return y = M F S x: image [B, 2, H, W] to packed samples [B, 2, coil, sample]."""
@@ -137,66 +138,68 @@ class MultiCoilMRI(Declared, LinearPhysics):
         )
         return {"zero-filled": zero_filled, "CG-SENSE": solution}
 
+    def _ramp(self, like: Tensor) -> Tensor:
+        # exp(2πi k0·r / N) on the grid: the DFT of z · ramp is that of z, moved by k0 = N // 2.
+        turns = [(torch.arange(n) * (n // 2)).remainder(n).double() / n for n in self.grid]
+        phase = 2 * torch.pi * (turns[0][:, None] + turns[1])
+        return torch.polar(torch.ones_like(phase), phase).to(like)
+
     def _index_samples(self, mask: Tensor) -> None:
-        # Centred indices → indices of torch.fft (origin at 0).
         h, w = self.grid
         ky, kx = mask.nonzero(as_tuple=True)
-        u, v = (ky - h // 2) % h, (kx - w // 2) % w
-        rows, columns = u.unique(), v.unique()
-        shares = {-2: len(rows) / h, -1: len(columns) / w}
-        axis = min(shares, key=lambda a: shares[a])
-        lines = rows if axis == -2 else columns
-        if shares[axis] > FEW_LINES:
-            axis, lines, position = 0, rows[:0], u * w + v
-        elif axis == -2:
-            position = torch.searchsorted(lines, u) * w + v
-        else:
-            position = u * len(lines) + torch.searchsorted(lines, v)
-        self._axis = axis  # axis of which only some lines are sampled; 0: none is worth pruning
-        across = w if axis == -2 else h
-        self._whole_lines = axis != 0 and self.samples == len(lines) * across
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        # The axis of which only some lines are sampled; 0: leaving lines out is not worth it.
+        self._axis = -2 if len(rows) / h < len(columns) / w else -1
+        self._lines_shape = (len(rows), w) if self._axis == -2 else (h, len(columns))
+        lines = rows if self._axis == -2 else columns
+        if self._lines_shape[0] * self._lines_shape[1] > FEW_LINES * h * w:
+            self._axis, self._lines_shape, lines = 0, (h, w), lines[:0]
+        places = torch.zeros(h, w, dtype=torch.long)
+        lined = places if self._axis == 0 else places.index_select(self._axis, lines)
+        lined.copy_(torch.arange(lined.numel()).reshape(self._lines_shape))
+        if self._axis != 0:
+            places.index_copy_(self._axis, lines, lined)
+        self._every = self.samples == lined.numel()  # every place of these lines is a sample
         self.register_buffer("_lines", lines)
-        self.register_buffer("_position", position)
-        self.register_buffer("_kept", torch.fft.ifftshift(mask).to(self._maps.dtype))
+        self.register_buffer("_position", places[ky, kx])
 
     def _forward(self, x: Tensor) -> Tensor:
-        grid = self._to_grid(x)
-        maps = self._complex_maps(x)
+        grid, maps = self._to_grid(x), self._complex_maps(x)
         out = x.new_empty(len(x), *self.measurement_spec.shape)
         for b, c in self._blocks(x):
-            k = self._transform(grid[b, None] * maps[c])
-            k = k.flatten(-2).index_select(-1, self._position)
+            k = self._transform(grid[b, None] * maps[c]).flatten(-2)
+            k = k if self._every else k.index_select(-1, self._position)
             out[b, 0, c] = k.real
             out[b, 1, c] = k.imag
         return out
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        h, w = self.grid
+        # In conjugates, Σ_c S_c F̄ᴴ k̄_c with F̄ᴴ = F: so no conjugate maps are made or kept.
         maps = self._complex_maps(y)
-        total = maps.new_zeros(len(y), h, w)
-        shape = {0: (h, w), -2: (len(self._lines), w), -1: (h, len(self._lines))}[self._axis]
+        total = maps.new_zeros(len(y), *self.grid)
         for b, c in self._blocks(y):
-            k = torch.complex(y[b, 0, c], y[b, 1, c])
-            full = k.new_zeros(*k.shape[:2], shape[0] * shape[1])
-            full.index_copy_(-1, self._position, k)
-            z = self._transform_adjoint(full.unflatten(-1, shape))
-            total[b] += _combine(maps[c], z)
-        return self._from_grid(total)
+            k = torch.complex(y[b, 0, c], -y[b, 1, c])
+            if not self._every:
+                lines = k.new_zeros(*k.shape[:2], self._lines_shape[0] * self._lines_shape[1])
+                k = lines.index_copy_(-1, self._position, k)
+            z = self._transform_adjoint(k.unflatten(-1, self._lines_shape))
+            _accumulate(total[b], maps[c], z)
+        return self._from_conjugate(total)
 
     def _normal(self, x: Tensor) -> Tensor:
-        grid = self._to_grid(x)
-        maps = self._complex_maps(x)
+        grid, maps = self._to_grid(x), self._complex_maps(x)
         total = torch.zeros_like(grid)
-        kept = self._kept.to(x.dtype)[..., None]
-        axes = (self._axis,) if self._whole_lines else (-2, -1)
+        kept = self.mask.to(x.dtype)
+        kept = torch.stack([kept, -kept], dim=-1)  # mask and conjugate at once
+        axes = (self._axis,) if self._every and self._axis else (-2, -1)
         for b, c in self._blocks(x):
             k = torch.fft.fftn(grid[b, None] * maps[c], dim=axes, norm="ortho")
             torch.view_as_real(k).mul_(kept)
-            total[b] += _combine(maps[c], torch.fft.ifftn(k, dim=axes, norm="ortho"))
-        return self._from_grid(total)
+            _accumulate(total[b], maps[c], torch.fft.fftn(k, dim=axes, norm="ortho"))
+        return self._from_conjugate(total)
 
     def _transform(self, z: Tensor) -> Tensor:
-        # F z on the sampled lines only; origin of both spaces at index (0, 0).
+        # F z on the sampled lines only.
         if self._axis == 0:
             return torch.fft.fft2(z, norm="ortho")
         lines = torch.fft.fft(z, dim=self._axis, norm="ortho")
@@ -204,12 +207,13 @@ class MultiCoilMRI(Declared, LinearPhysics):
         return torch.fft.fft(lines, dim=-3 - self._axis, norm="ortho")
 
     def _transform_adjoint(self, k: Tensor) -> Tensor:
+        # F k of k on the sampled lines, the conjugate of Fᴴ k̄.
         if self._axis == 0:
-            return torch.fft.ifft2(k, norm="ortho")
-        lines = torch.fft.ifft(k, dim=-3 - self._axis, norm="ortho")
+            return torch.fft.fft2(k, norm="ortho")
+        lines = torch.fft.fft(k, dim=-3 - self._axis, norm="ortho")
         full = k.new_zeros(*k.shape[:-2], *self.grid)
         full.index_copy_(self._axis, self._lines, lines)
-        return torch.fft.ifft(full, dim=self._axis, norm="ortho")
+        return torch.fft.fft(full, dim=self._axis, norm="ortho")
 
     def _blocks(self, value: Tensor) -> Iterator[tuple[slice, slice]]:
         # One item at a time on a CPU: its bits do not depend on the batch around it.
@@ -227,9 +231,9 @@ class MultiCoilMRI(Declared, LinearPhysics):
     def _to_grid(self, x: Tensor) -> Tensor:
         return torch.fft.ifftshift(self._pad(torch.complex(x[:, 0], x[:, 1])), dim=(-2, -1))
 
-    def _from_grid(self, z: Tensor) -> Tensor:
+    def _from_conjugate(self, z: Tensor) -> Tensor:
         z = self._crop(torch.fft.fftshift(z, dim=(-2, -1)))
-        return torch.stack([z.real, z.imag], dim=1)
+        return torch.stack([z.real, -z.imag], dim=1)
 
     def _pad(self, z: Tensor) -> Tensor:
         (h, w), (left, top) = z.shape[-2:], self._pads
@@ -276,9 +280,13 @@ class _Linear(torch.autograd.Function):
         return out.unflatten(0, value.shape[:2]), 0
 
 
-def _combine(maps: Tensor, z: Tensor) -> Tensor:
-    # Σ_c S_c* z_c over the coils of a block [B, coil, H, W].
-    return (maps.conj() * z).sum(1)
+def _accumulate(total: Tensor, maps: Tensor, z: Tensor) -> None:
+    # total [B, H, W] += Σ_c S_c z_c over the coils of a block.
+    if total.device.type != "cpu":
+        total += (maps * z).sum(1)
+        return
+    for coil_map, coil in zip(maps, z.unbind(1), strict=True):
+        total.addcmul_(coil_map, coil)
 
 
 def _conjugate_gradient(apply: Any, b: Tensor, steps: int, tolerance: float) -> Tensor:
@@ -301,111 +309,3 @@ def _conjugate_gradient(apply: Any, b: Tensor, steps: int, tolerance: float) -> 
         rho, old = dot(r, r), rho
         p = r + rho / old.clamp_min(tiny) * p
     return x
-
-
-def _as_mask(mask: Any) -> Tensor:
-    kept = torch.as_tensor(np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask))
-    while kept.ndim > 2 and kept.shape[0] == 1:
-        kept = kept[0]
-    if kept.ndim != 2:
-        raise OperatorError(
-            "The sampling mask has the wrong number of dimensions",
-            where="mask",
-            expected="[ky, kx]",
-            got=list(kept.shape),
-            remedy="repeat a mask of phase-encoding lines along the readout",
-        )
-    if kept.dtype != torch.bool and not bool(((kept == 0) | (kept == 1)).all()):
-        raise OperatorError(
-            "The sampling mask holds other values than 0 and 1",
-            where="mask",
-            expected="bool, or 0 and 1",
-            got=f"{kept.dtype} from {kept.min()} to {kept.max()}",
-            remedy="pass `weights > 0`",
-        )
-    if not bool(kept.any()):
-        raise OperatorError(
-            "The sampling mask keeps no sample",
-            where="mask",
-            expected="at least one measured sample",
-            got="all False",
-            remedy="check how the mask was read",
-        )
-    return kept.bool()
-
-
-def _as_maps(coil_maps: Any, image_shape: Sequence[int] | None) -> Tensor:
-    maps = torch.as_tensor(coil_maps).detach().cpu()
-    while maps.ndim > 3 + (not maps.is_complex()) and maps.shape[0] == 1:
-        maps = maps[0]
-    if not maps.is_complex() and maps.ndim == 4 and maps.shape[0] == 2:
-        maps = maps if maps.dtype == torch.float64 else maps.float()
-        maps = torch.complex(maps[0], maps[1])
-    if maps.ndim != 3 or not maps.is_complex() or 0 in maps.shape:
-        raise OperatorError(
-            "The coil maps have the wrong shape or dtype",
-            where="coil_maps",
-            expected="complex [coil, H, W], or real [2, coil, H, W]",
-            got=f"{maps.dtype} {list(maps.shape)}",
-            remedy="use sciinv.operators.mri_coils.espirit, or ones for a single coil",
-        )
-    if not bool(torch.isfinite(torch.view_as_real(maps)).all()):
-        raise OperatorError(
-            "The coil maps hold values that are not finite",
-            where="coil_maps",
-            expected="finite numbers",
-            got="NaN or infinity",
-            remedy="set the maps to 0 where they are not known",
-        )
-    if maps.dtype not in (torch.complex64, torch.complex128):
-        maps = maps.to(torch.complex64)
-    if image_shape is None:
-        return maps
-    (h, w), (rows, columns) = (int(n) for n in image_shape), maps.shape[-2:]
-    if not (0 < h <= rows and 0 < w <= columns):
-        raise OperatorError(
-            "The image does not fit into the coil maps",
-            where="image_shape",
-            expected=f"from 1 × 1 to {rows} × {columns}",
-            got=f"{h} × {w}",
-            remedy="give a smaller image_shape, or larger maps",
-        )
-    top, left = rows // 2 - h // 2, columns // 2 - w // 2
-    return maps[:, top : top + h, left : left + w]
-
-
-def _noise(noise_sd: Any, coils: int) -> GaussianNoise | WeightedNoise:
-    sd = torch.as_tensor(noise_sd).detach().cpu()
-    sd = sd if sd.is_floating_point() else sd.float()
-    if sd.numel() not in (1, coils) or not bool(((sd > 0) & torch.isfinite(sd)).all()):
-        raise OperatorError(
-            "The noise's standard deviation does not fit",
-            where="noise_sd",
-            expected=f"a finite positive number, or {coils} of them (one per coil)",
-            got=sd.tolist() if sd.numel() < 9 else f"{sd.numel()} values",
-            remedy="estimate it with sciinv.operators.mri_coils.noise_floor",
-        )
-    if sd.numel() == 1:
-        return GaussianNoise(sigma=float(sd.flatten()[0]))
-    return WeightedNoise(sd.reshape(1, 1, coils, 1))
-
-
-def _image_spec(h: int, w: int, pixel_mm: float | Sequence[float]) -> ImageSpec:
-    pixel = np.broadcast_to(np.asarray(pixel_mm, dtype=float), 2)
-    if not (np.isfinite(pixel).all() and (pixel > 0).all()):
-        raise OperatorError(
-            "The pixel size must be positive",
-            where="pixel_mm",
-            expected="mm > 0",
-            got=pixel.tolist(),
-            remedy="divide the field of view by the number of pixels",
-        )
-    rows, columns = (np.arange(n) - n // 2 for n in (h, w))
-    return ImageSpec(
-        shape=(2, h, w),
-        units="arbitrary units",
-        y=rows * pixel[0],
-        x=columns * pixel[1],
-        axis_units="mm",
-        channels=("real", "imag"),
-    )

@@ -117,7 +117,7 @@ def poisson_disc(
 
     Samples are visited in random order, and one is kept when no kept sample is nearer than
     d(r) = d0 (1 + slope · r), r the radius normalised to 1 at the edge of an axis. d0 is found by
-    bisection, so that the share of samples comes within 2 % of 1/acceleration where it can.
+    bisection; the few samples too many that are left are dropped at random.
 
     Args:
         shape: (ky, kx).
@@ -151,17 +151,23 @@ def poisson_disc(
             got=f"acceleration {acceleration}",
             remedy="choose a smaller calibration block, or another acceleration",
         )
-    order = np.random.default_rng(seed).permutation(np.flatnonzero(allowed))
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.flatnonzero(allowed))
     low, high = 0.5, 2.0 * np.sqrt(acceleration) + 1.0
-    best = full
+    best = full | allowed  # d0 below 1
     for _ in range(12):
         d0 = 0.5 * (low + high)
         mask = full | _thinned(order, d0 * (1 + slope * radius), shape)
-        if abs(mask.sum() - wanted) < abs(best.sum() - wanted):
+        if mask.sum() < wanted:
+            high = d0
+            continue
+        low = d0
+        if mask.sum() < best.sum():
             best = mask
-        if abs(best.sum() - wanted) <= 0.02 * wanted:
+        if best.sum() <= 1.02 * wanted:
             break
-        low, high = (d0, high) if mask.sum() > wanted else (low, d0)
+    surplus = int(best.sum() - round(wanted))
+    best.flat[rng.choice(np.flatnonzero(best & ~full), surplus, replace=False)] = False
     return best
 
 

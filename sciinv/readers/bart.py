@@ -1,4 +1,4 @@
-"""BART's .cfl/.hdr pair: complex64, column-major, dimensions READ PHS1 PHS2 COIL … SLICE …"""
+"""BART's .cfl/.hdr pair: complex64, column-major, dimensions READ, PHS1, PHS2, COIL, …, SLICE."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ def _dimensions(path: Path) -> tuple[int, ...]:
             where=header,
             expected="two of READ, PHS1, PHS2 longer than 1, then COIL and SLICE, all others 1",
             got=dims,
-            remedy="cut it with `bart slice`; transform the readout of 3-D data with `bart fft -iu`",
+            remedy="cut it with `bart slice`, 3-D data after `bart fft -iu` along the readout",
         )
     return dims

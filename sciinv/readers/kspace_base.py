@@ -47,7 +47,7 @@ class Reader(Protocol):
 
 
 def checked(values: np.ndarray, path: Path) -> np.ndarray:
-    """Return k-space as complex64; raise `DataError` unless it is complex [coil, ky, kx], finite."""
+    """Return k-space as complex64; raise `DataError` unless complex [coil, ky, kx] and finite."""
     if values.ndim != 3 or 0 in values.shape:
         raise DataError(
             "The k-space has the wrong shape",
