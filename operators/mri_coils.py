@@ -172,7 +172,7 @@ def noise_floor(kspace: np.ndarray, mask: np.ndarray | None = None) -> float:
         mask: Measured samples, [ky, kx]; default: where any coil is not 0.
 
     Raises:
-        DataError: Fewer than 50 samples lie that far out, or the floor is too far below the
+        DataError: Fewer than 30 samples lie beyond r = 0.9, or the floor is too far below the
             signal to be told.
     """
     from scipy.optimize import nnls
@@ -183,11 +183,11 @@ def noise_floor(kspace: np.ndarray, mask: np.ndarray | None = None) -> float:
     radius = np.hypot(ry[:, None], rx[None])
     outer = mask & (radius >= 0.5)
     edge = radius[outer] >= 0.9
-    if edge.sum() < 50:
+    if edge.sum() < 30:
         raise DataError(
             "The k-space has too few outer samples to tell the noise",
             where="samples beyond 0.9 of the largest frequency",
-            expected="50 or more",
+            expected="30 or more",
             got=int(edge.sum()),
             remedy="give the noise's standard deviation, from a noise scan",
         )

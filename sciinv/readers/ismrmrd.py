@@ -43,8 +43,9 @@ def group_of(file: h5py.File) -> str | None:
 class Reader:
     """Cartesian two-dimensional scans; items are slices.
 
-    Lines go to ky = kspace_encode_step_1 − centre + N // 2 (rows), samples along kx; readout
-    oversampling is removed. Of several contrasts, phases, repetitions or sets the first is read,
+    Lines go to ky = kspace_encode_step_1 − centre + N // 2 (rows), samples along kx with the
+    centre sample at N // 2, reversed lines first turned round; readout oversampling is removed
+    where readouts are whole. Of several contrasts, phases, repetitions or sets the first is read,
     and averages are averaged. Noise scans become `noise`, whose variance is taken in proportion
     to the bandwidth (1 / sample time).
 

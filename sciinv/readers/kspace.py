@@ -262,6 +262,14 @@ def _measurement(
         maps, _ = mri_coils.espirit(kspace, kept)
     else:
         maps = np.asarray(coil_maps, np.complex64)
+        if maps.shape != kspace.shape:
+            raise DataError(
+                "The coil maps do not fit the k-space",
+                where=path,
+                expected=f"complex {kspace.shape}",
+                got=maps.shape,
+                remedy="give maps for this file's coils and grid, or leave them to be estimated",
+            )
     y = _two_parts(kspace[:, kept])
     scale = image_scale(y, kept, maps, raw_sd)
     data = {
