@@ -201,8 +201,6 @@ def _closures(
             "u": ("baseline", table.u),
             "v": ("baseline", table.v),
             "cholesky": (("closure", "closure_2"), factor),
-            "visibilities": (("part", "baseline"), np.stack([table.vis.real, table.vis.imag])),
-            "noise_sd": ("baseline", table.sigma),
             **arrays,
         },
         coords=_row_coords(table) | coords,

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sciinv import likelihoods, operators
-from sciinv.errors import OperatorError
+from sciinv.errors import DivergenceError, OperatorError
 from sciinv.operators.closure_sets import amplitude_cholesky, closure_set
 from sciinv.operators.interferometry import Closures, Visibilities
+from sciinv.operators.maxent import gaussian, smooth
 from sciinv.operators.stack import StackedLikelihood, stack
 from sciinv.seeds import Streams
 
@@ -325,23 +326,61 @@ def test_chi2_of_the_truth_is_one_and_of_another_image_is_not():
     assert float(physics.chi2(x.roll(1, 0), y)["reduced"].mean()) > 3
 
 
-def test_dirty_image_needs_the_visibilities():
+def double_source(n=32, fov=100.0):
+    """Two Gaussians of 20 µas, 0.4 and 0.2, 40 µas apart."""
+    axis = torch.as_tensor(-(np.arange(n) - (n - 1) / 2) * fov / n)
+    north, east = torch.meshgrid(axis, axis, indexing="ij")
+    a = gaussian(north - 10, 20.0) * gaussian(east - 15, 20.0)
+    b = gaussian(north + 15, 20.0) * gaussian(east + 16, 20.0)
+    return (0.4 * a / a.sum() + 0.2 * b / b.sum())[None, None]
+
+
+def test_maximum_entropy_finds_a_double_source_from_its_closures():
+    physics, _, _ = closures(n=32, stations=7, relative_error=0.1, scale=1.5e9)
+    x = double_source()
+    y = physics.likelihood.simulate(physics.A(x), Streams.of_seed(0, 1))
+    got = physics.classical(y)["maximum entropy"]
+    assert got.shape == x.shape
+    assert bool((got > 0).all())
+    # chosen fit: −log p weighs against 30 units of entropy
+    assert float(physics.chi2(got, y)["reduced"]) < 1.5
+    assert float(got.sum()) == pytest.approx(0.6, abs=0.15)
+    # closures do not know the position: compare at the best shift
+    spectrum = torch.fft.fft2(got) * torch.fft.fft2(x).conj()
+    match = torch.fft.ifft2(spectrum).real.max() / (got.norm() * x.norm())
+    assert float(match) > 0.9
+    single = physics.classical(y.float())["maximum entropy"]
+    assert single.dtype == torch.float32
+
+
+def test_maximum_entropy_does_not_return_what_is_not_finite():
     physics, _, _ = closures()
     y = physics.A(picture())
-    assert physics.classical(y) == {}
-    a, b, u, v, scan = array()
-    error = np.full(len(u), 0.05)
-    found = closure_set(a, b, scan, error)
-    vis = physics.transform(picture(batch=1)).numpy()[0]
-    full = Closures(
-        u, v, found.triangles, found.triangle_signs, found.cholesky(error, 0.05),
-        found.quadrangles, None, vis, np.full(len(u), 0.01), 16, 100.0,
-    )  # fmt: skip
-    dirty = full.classical(y)["dirty image"]
-    assert dirty.shape == (2, 1, 16, 16)
-    linear = Visibilities(u, v, 0.01, 16, 100.0)
-    torch.testing.assert_close(dirty, linear.classical(torch.as_tensor(vis)[None])["dirty image"]
-                               .expand(2, -1, -1, -1))  # fmt: skip
+    y[0, 0] = torch.nan
+    with pytest.raises(DivergenceError, match="maximum-entropy"):
+        physics.classical(y)
+
+
+def test_clean_finds_point_sources_and_their_flux():
+    _, _, u, v, _ = array(stations=9, scans=8)
+    physics = Visibilities(u, v, 0.002, 32, 100.0, flux_unit_jy=0.5)
+    x = torch.zeros(2, 1, 32, 32, dtype=torch.float64)
+    x[0, 0, 9, 20], x[0, 0, 20, 8], x[1, 0, 15, 15] = 1.0, 0.6, 0.3
+    y = physics.A(x) + 0.002 * torch.randn(2, 2, len(u), dtype=torch.float64)
+    image = physics.classical(y)["CLEAN"]
+    np.testing.assert_allclose(image.sum((1, 2, 3)), [1.6, 0.3], rtol=0.05)
+    expected = smooth(x, 20.0 / 100.0 * 32)
+    assert float((image - expected).abs().max()) < 0.05 * float(expected.max())
+
+
+def test_a_blur_keeps_the_flux_and_the_place():
+    x = torch.zeros(1, 1, 33, 33, dtype=torch.float64)
+    x[0, 0, 16, 12] = 1.0
+    blurred = smooth(x, 5.0)
+    assert float(blurred.sum()) == pytest.approx(1, abs=1e-6)
+    assert int(blurred.argmax()) == 16 * 33 + 12
+    half = blurred[0, 0, 16, 12] / 2
+    assert blurred[0, 0, 16, 14] > half > blurred[0, 0, 16, 15]
 
 
 @pytest.mark.parametrize(
@@ -356,7 +395,7 @@ def test_dirty_image_needs_the_visibilities():
         ({"image_size": 0}, "grid"),
         ({"field_of_view_uas": -1.0}, "grid"),
         ({"pixel": "round"}, "grid"),
-        ({"visibilities": np.zeros((2, 3)), "noise_sd": 0.1}, "do not match the baselines"),
+        ({"amplitudes": [99999]}, "not there"),
     ],
 )
 def test_wrong_parameters_are_errors_that_say_which(change, words):
