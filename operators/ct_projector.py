@@ -17,7 +17,8 @@ the batch until arithmetic binds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,7 +120,7 @@ def fold(geometry: Geometry, angles: np.ndarray) -> list[Group]:
     square = geometry.image_size[0] == geometry.image_size[1]
     mirror = geometry.kind == "parallel" or geometry.detector_offset_mm == 0
     step = 90.0 if square else 180.0
-    turns = np.round(angles / step)
+    turns = np.floor(angles / step + 0.5 + 1e-9)
     rest = angles - turns * step
     mirrored = (rest < -1e-9) if mirror else np.zeros(rest.shape, bool)
     rest = np.where(mirrored, -rest, rest)
@@ -155,7 +156,8 @@ class Projector:
 
     Memory: (value + 4 bytes) × non-zeros, twice that off the CPU; a folded view has about 2.3
     non-zeros a pixel in the strip model when elements and pixels are of one size. `estimate_mb`
-    counts it for a scan. Beyond
+    counts it for a scan. Beyond `memory_limit_mb` nothing is kept, and each product builds its
+    weights block by block: the same numbers, slower by the time of `weights`.
 
     Args:
         geometry: The scan.
@@ -203,64 +205,77 @@ class Projector:
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x: line integrals, [..., angle, detector] of an image [..., rows, columns]."""
-        (h, w), k = self.geometry.image_size, self.geometry.detectors
-        flat = x.reshape(-1, h, w)
-        y = flat.new_empty(flat.shape[0], len(self._distinct), k)
-        for start, stop in self._chunks(flat.shape[0]):
-            part, done = flat[start:stop], 0
-            out = part.new_empty(len(self._order), k, stop - start)
-            for group, blocks in self._products(x):
-                m, c = len(group.elements), len(group.theta)
-                # [pixel, element · batch]: one row of the product reads whole cache lines
-                columns = torch.stack([self._turn(part, e) for e in group.elements], -1)
-                columns = columns.permute(1, 2, 3, 0).reshape(h * w, -1)
-                view = out[done : done + m * c].view(m, c, k, stop - start)
-                for rows, matrix in blocks:
-                    product = matrix.forward(columns).view(-1, k, m, stop - start)
-                    view[:, rows] = product.permute(2, 0, 1, 3)
-                if self.geometry.kind == "fan":
-                    for i, (_, mirrored) in enumerate(group.elements):
-                        if mirrored:
-                            view[i] = view[i].flip(1)
-                done += m * c
-            y[start:stop] = out[self._place.to(x.device)].permute(2, 0, 1)
+        y = self._by_parts(x.reshape(-1, *self.geometry.image_size), self._forward)
         if self._inverse is not None:
             y = y[:, self._inverse.to(x.device)]
-        return y.reshape(*x.shape[:-2], len(self.geometry.angles), k)
+        return y.reshape(*x.shape[:-2], len(self.geometry.angles), self.geometry.detectors)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return Aᵀ y: an image [..., rows, columns] of line integrals [..., angle, detector]."""
-        (h, w), k = self.geometry.image_size, self.geometry.detectors
-        flat = y.reshape(-1, len(self.geometry.angles), k)
+        flat = y.reshape(-1, len(self.geometry.angles), self.geometry.detectors)
         if self._inverse is not None:
-            total = flat.new_zeros(flat.shape[0], len(self._distinct), k)
-            # An index at a time: `index_add_` on several threads would not fix the order.
+            total = flat.new_zeros(flat.shape[0], len(self._distinct), self.geometry.detectors)
+            # A view at a time: `index_add_` on several threads would not fix the order.
             for i, place in enumerate(self._inverse.tolist()):
                 total[:, place] += flat[:, i]
             flat = total
-        x = flat.new_zeros(flat.shape[0], h, w)
-        for start, stop in self._chunks(flat.shape[0]):
-            part = flat[start:stop, self._order.to(y.device)].permute(1, 2, 0)
-            done = 0
-            for group, blocks in self._products(y):
-                m, c = len(group.elements), len(group.theta)
-                view = part[done : done + m * c].reshape(m, c, k, stop - start)
-                if self.geometry.kind == "fan":
-                    flips = [
-                        v.flip(1) if e[1] else v for v, e in zip(view, group.elements, strict=True)
-                    ]
-                    view = torch.stack(flips)
-                image: Tensor | None = None
-                for rows, matrix in blocks:
-                    columns = view[:, rows].permute(1, 2, 0, 3).reshape(-1, m * (stop - start))
-                    product = matrix.adjoint(columns)
-                    image = product if image is None else image + product
-                assert image is not None
-                image = image.view(h, w, m, stop - start).permute(2, 3, 0, 1)
-                for i, element in enumerate(group.elements):
-                    x[start:stop] += self._turn_back(image[i], element)
-                done += m * c
-        return x.reshape(*y.shape[:-2], h, w)
+        return self._by_parts(flat, self._adjoint).reshape(*y.shape[:-2], *self.geometry.image_size)
+
+    def _by_parts(self, batch: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the product of each part of a batch, the parts side by side on the CPU's threads.
+
+        A result does not depend on its neighbours in the batch, nor on the number of threads.
+        """
+        threads = torch.get_num_threads() if batch.device.type == "cpu" else 1
+        threads = 1 if self.blockwise else min(threads, batch.shape[0])
+        most = max(1, _COLUMNS // max(len(g.elements) for g in self.groups))
+        parts = batch.split(min(most, -(-batch.shape[0] // max(threads, 1))) or 1)
+        if not self.blockwise:
+            self._matrices(batch)
+        if threads <= 1:
+            return torch.cat([product(part) for part in parts])
+        with ThreadPoolExecutor(threads) as pool:  # SciPy's products let go of Python's lock
+            return torch.cat(list(pool.map(product, parts)))
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """Return A x at the distinct angles, [batch, angle, detector]."""
+        (h, w), k, n = self.geometry.image_size, self.geometry.detectors, x.shape[0]
+        out, done = x.new_empty(len(self._order), k, n), 0
+        for group, blocks in self._products(x):
+            m, c = len(group.elements), len(group.theta)
+            # [pixel, element · batch]: one row of the product reads whole cache lines
+            columns = torch.stack([self._turn(x, e) for e in group.elements], -1)
+            columns = columns.permute(1, 2, 3, 0).reshape(h * w, -1)
+            view = out[done : done + m * c].view(m, c, k, n)
+            for rows, matrix in blocks:
+                view[:, rows] = matrix.forward(columns).view(-1, k, m, n).permute(2, 0, 1, 3)
+            if self.geometry.kind == "fan":
+                for i, (_, mirrored) in enumerate(group.elements):
+                    if mirrored:
+                        view[i] = view[i].flip(1)
+            done += m * c
+        return out[self._place.to(x.device)].permute(2, 0, 1).contiguous()
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        """Return Aᵀ y of the distinct angles, [batch, rows, columns]."""
+        (h, w), k, n = self.geometry.image_size, self.geometry.detectors, y.shape[0]
+        part = y[:, self._order.to(y.device)].permute(1, 2, 0)
+        x, done = y.new_zeros(n, h, w), 0
+        for group, blocks in self._products(y):
+            m, c = len(group.elements), len(group.theta)
+            view = part[done : done + m * c].reshape(m, c, k, n)
+            if self.geometry.kind == "fan":
+                pairs = zip(view, group.elements, strict=True)
+                view = torch.stack([v.flip(1) if mirrored else v for v, (_, mirrored) in pairs])
+            image = y.new_zeros(h * w, m * n)
+            for rows, matrix in blocks:
+                columns = view[:, rows].permute(1, 2, 0, 3).reshape(-1, m * n)
+                image += matrix.adjoint(columns)
+            turned = image.view(h, w, m, n).permute(2, 3, 0, 1)
+            for i, element in enumerate(group.elements):
+                x += self._turn_back(turned[i], element)
+            done += m * c
+        return x
 
     def _turn(self, x: Tensor, element: Element) -> Tensor:
         """Return the image [..., rows, columns] whose folded view is the wanted view of x."""
@@ -273,22 +288,22 @@ class Projector:
         x = x.flip(self._mirror) if mirrored else x
         return torch.rot90(x, quarter, (-2, -1)) if quarter else x
 
-    def _chunks(self, batch: int) -> Iterator[tuple[int, int]]:
-        step = max(1, _COLUMNS // max(len(g.elements) for g in self.groups))
-        for start in range(0, batch, step):
-            yield start, min(start + step, batch)
-
     def _products(self, like: Tensor) -> Iterator[tuple[Group, Iterator[tuple[slice, _Block]]]]:
         """Yield each group with its blocks: the folded views they are for, and their matrix."""
         if self.blockwise:
             for group in self.groups:
                 yield group, self._build(group, like)
             return
+        for group, matrix in zip(self.groups, self._matrices(like), strict=True):
+            yield group, iter([(slice(0, len(group.theta)), matrix)])
+
+    def _matrices(self, like: Tensor) -> list[_Block]:
         key = (like.dtype, like.device)
         if key not in self._stored:
-            self._stored[key] = [next(self._build(g, like, whole=True))[1] for g in self.groups]
-        for group, matrix in zip(self.groups, self._stored[key], strict=True):
-            yield group, iter([(slice(0, len(group.theta)), matrix)])
+            self._stored[key] = [
+                next(self._build(group, like, whole=True))[1] for group in self.groups
+            ]
+        return self._stored[key]
 
     def _build(
         self, group: Group, like: Tensor, whole: bool = False

@@ -1,4 +1,4 @@
-"""Time of CT products against deepinv's Tomography, interleaved: python tests/operators/bench_ct.py.
+"""Time of CT products against deepinv's Tomography: python tests/operators/bench_ct.py.
 
 The goal at 256 × 256 pixels, 180 views, batch 8: forward 8 × and adjoint 30 × as fast. Only the
 ratios of one run mean anything: both take turns, and the median of the turns' ratios is reported.
