@@ -6,7 +6,7 @@ import numpy as np
 
 from sciinv.errors import DataError
 
-POWER_ITERATIONS = 40
+POWER_ITERATIONS = 20
 FLOOR_SHARE = 0.3  # of the power at the edge of k-space: below, a floor is an artefact of the fit
 CHUNK_ELEMENTS = 1 << 24  # complex numbers of the pixel-wise matrices held at once (128 MB)
 
@@ -113,13 +113,14 @@ def espirit(
     values = np.empty((h, w), np.float32)
     offsets = np.arange(1 - kernel, kernel)
     wave_y, wave_x = (
-        np.exp(2j * np.pi * np.outer(np.arange(n) - n // 2, offsets) / n) for n in (h, w)
+        np.exp(2j * np.pi * np.outer(np.arange(n) - n // 2, offsets) / n).astype(np.complex64)
+        for n in (h, w)
     )
-    along_x = np.einsum("xe,decb->dxcb", wave_x, covariance)
+    along_x = np.einsum("xe,decb->dxcb", wave_x, covariance.astype(np.complex64))
     rows = max(1, CHUNK_ELEMENTS // (w * coils**2))
     for top in range(0, h, rows):
         part = slice(top, top + rows)
-        matrices = np.tensordot(wave_y[part], along_x, axes=1).astype(np.complex64)
+        matrices = np.tensordot(wave_y[part], along_x, axes=1)
         vectors, values[part] = _leading(matrices, reference.astype(np.complex64))
         maps[:, part] = np.moveaxis(vectors, -1, 0)
     if crop > 0:
