@@ -26,6 +26,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "sigma_min",
         "sweeps",
         "rho",
+        "inflate",
         "micro_batch",
     ),
     "dps": ("steps", "zeta", "scale", "micro_batch"),
@@ -192,9 +193,12 @@ class Problem:
         return [str(locate(p)) for p in named]
 
     def facts(self, *names: str) -> dict[str, Any]:
-        """Return parts of the problem as plain values: what a job depends on."""
+        """Return parts of the problem as plain values: what a job depends on.
+
+        Keys are sorted: Snakemake takes another order for another value, and repeats the job.
+        """
         plain = asdict(self)
-        return {name: plain[name] for name in names}
+        return {name: _sorted(plain[name]) for name in names}
 
 
 @dataclass(frozen=True)
@@ -253,6 +257,12 @@ def file_of(name: str) -> tuple[str, ...]:
     """Return (FILE.py,) of "FILE.py:NAME", or ()."""
     match = FILE_AND_NAME.match(name)
     return (match["file"],) if match else ()
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _sorted(value[k]) for k in sorted(value)}
+    return [_sorted(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _blocks(count: int, size: int) -> Iterator[str]:

@@ -112,7 +112,7 @@ def close_to(name: str, known: Iterable[str]) -> str | None:
 def _explain(error: Any, where: object, more: int) -> ConfigError:
     key = ".".join(str(p) for p in error.absolute_path)
     place = ", ".join(str(p) for p in (where, key) if p) or None
-    also = f" ({more} more of the kind)" if more else ""
+    also = f" ({more} more to mend)" if more else ""
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = [k for k in error.instance if k not in known]

@@ -29,9 +29,16 @@ class Covariance(ABC):
 
     def rows(self, a: Tensor) -> Tensor:
         """Return C applied to each row of a, [B, M, C, H, W] → the same shape."""
+        return self._by_row(self, a)
+
+    def rows_root(self, a: Tensor) -> Tensor:
+        """Return Lᵀ applied to each row of a, [B, M, C, H, W] → the same shape."""
+        return self._by_row(self.sqrt_t, a)
+
+    def _by_row(self, act: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
         if self.shared:
-            return self(a.flatten(0, 1)).reshape(a.shape)
-        return torch.stack([self(a[:, m]) for m in range(a.shape[1])], dim=1)
+            return act(a.flatten(0, 1)).reshape(a.shape)
+        return torch.stack([act(a[:, m]) for m in range(a.shape[1])], dim=1)
 
 
 class Isotropic(Covariance):
@@ -57,9 +64,8 @@ class Isotropic(Covariance):
         """Return r² v."""
         return self._r2(v) * v
 
-    def rows(self, a: Tensor) -> Tensor:
-        """Return r² times each row."""
-        return self._r2(a) * a
+    def _by_row(self, act: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
+        return act(a)
 
 
 class Fourier(Covariance):
@@ -145,8 +151,14 @@ class Dense(Covariance):
 
     def rows(self, a: Tensor) -> Tensor:
         """Return C applied to each row of a [B, M, …]."""
-        u, flat = self.vectors.to(a), a.flatten(2)
-        gain = self.values.to(a)
+        return self._rows(self.values, a)
+
+    def rows_root(self, a: Tensor) -> Tensor:
+        """Return Lᵀ applied to each row of a [B, M, …]."""
+        return self._rows(self.values.sqrt(), a)
+
+    def _rows(self, values: Tensor, a: Tensor) -> Tensor:
+        u, flat, gain = self.vectors.to(a), a.flatten(2), values.to(a)
         gain = gain if self.shared else gain.unsqueeze(1)
         return (((flat @ u) * gain) @ u.mT).reshape(a.shape)
 

@@ -70,7 +70,9 @@ class Problem:
                     self.cache[key] = lin
                 return lin, u
             return self.cache[key], u
-        matrix = physics.jacobian(x) if hasattr(physics, "jacobian") else None
+        matrix = None
+        if hasattr(physics, "jacobian"):
+            matrix = physics.jacobian(x).reshape(len(x), -1, *x.shape[1:])
 
         def forward(v: Tensor) -> Tensor:
             return torch.func.jvp(physics.A, (x,), (v,))[1]

@@ -102,8 +102,9 @@ def solve_dual(
         rows = lin.rows
         if not covariance.shared and rows.shape[0] == 1:
             rows = rows.expand(like.shape[0], *rows.shape[1:])
-        flat = rows.flatten(2).double()
-        s = covariance.rows(rows).flatten(2).double() @ flat.mT
+        # Through the root, I + (Ā L)(Ā L)ᵀ is positive definite whatever the rounding.
+        half = covariance.rows_root(rows.double()).flatten(2)
+        s = half @ half.mT
         s = s + torch.eye(s.shape[-1], dtype=s.dtype, device=s.device)
         factor = torch.linalg.cholesky(s)
         b = r.flatten(1).double()
