@@ -89,11 +89,11 @@ def test_the_memory_limit_never_changes_a_bit(n, items, rows, budget, seed):
 
 
 def test_a_stored_posterior_is_summarized_in_bounded_memory(tmp_path):
-    data = draws(n=48, items=4, shape=(256, 256))  # 50 MB of draws, 12.6 MB for one item
+    data = draws(n=32, items=4, shape=(192, 192))  # 19 MB of draws, 4.7 MB for one item
     path = store.write_posterior(data, tmp_path / "p.zarr", shard=(16, 2))
     whole = uncertainty.summarize(data)
     del data
-    limit = 8 * 2**20
+    limit = 4 * 2**20
     for name in ("warm.zarr", "s.zarr"):  # what is imported and cached once does not count
         tracemalloc.start()
         lazy = uncertainty.summarize(path, memory=limit)

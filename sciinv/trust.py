@@ -1,0 +1,207 @@
+"""How far a reconstruction can be trusted: numbers of one item, and the words they say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+_OBJECT = 0.1  # of the signal: pixels above belong to the object
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence on the result.
+
+    Attributes:
+        text: The sentence, with its numbers.
+        warning: Whether it is a reason for doubt.
+    """
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the draws of one item say of themselves.
+
+    Attributes:
+        draws: Number of draws.
+        signal: 99th percentile of |mean| over the image, its units.
+        relative_sd: Median sd over the object ÷ signal; the object is where |mean| > signal / 10.
+        relative_width: Median width of the credible interval over the object ÷ signal.
+        significant: Share of the object's pixels whose mean is more than two sd from zero.
+        chi2: Median reduced χ² of the draws, or None.
+        chi2_sd: Standard deviation √(2/M) that the truth's own χ² has, or None.
+        outside: By name of a classical reconstruction, the share of the object's pixels at which
+            it lies outside of the credible interval.
+        findings: The words.
+    """
+
+    draws: int
+    signal: float
+    relative_sd: float
+    relative_width: float
+    significant: float
+    chi2: float | None
+    chi2_sd: float | None
+    outside: Mapping[str, float]
+    findings: tuple[Finding, ...]
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The reasons for doubt."""
+        return tuple(f for f in self.findings if f.warning)
+
+
+def assess(
+    summary: xr.Dataset,
+    stats: xr.Dataset,
+    classical: Mapping[str, np.ndarray] | None = None,
+    components: int | None = None,
+) -> Trust:
+    """Judge the draws of one item.
+
+    Args:
+        summary: Of one item and channel: `sciinv.uncertainty.summarize(…).isel(item=…, channel=…)`.
+        stats: The draws' statistics [draw]: "chi2", "acceptance" and others, as far as known.
+        classical: Images [y, x] by name, in the same units.
+        components: Number M of measured real components.
+    """
+    draws = int(summary.attrs["draws"])
+    mean, sd = (summary[k].values.astype(np.float64) for k in ("mean", "sd"))
+    low, high = (summary["quantiles"].values[i].astype(np.float64) for i in (0, -1))
+    level = 100 * float(summary["quantile"][-1] - summary["quantile"][0])
+    signal = float(np.quantile(np.abs(mean), 0.99)) or float(np.abs(mean).max()) or 1.0
+    inside = np.abs(mean) > _OBJECT * signal
+    inside = inside if inside.any() else np.ones_like(inside)
+    relative_sd = float(np.median(sd[inside])) / signal
+    relative_width = float(np.median((high - low)[inside])) / signal
+    significant = float((np.abs(mean) > 2 * sd)[inside].mean())
+    outside = {
+        name: float(((image < low) | (image > high))[inside].mean())
+        for name, image in (classical or {}).items()
+    }
+    chi2 = float(stats["chi2"].median()) if "chi2" in stats else None
+    chi2_sd = math.sqrt(2 / components) if components else None
+    findings = [
+        *_fit(chi2, chi2_sd, components),
+        _width(relative_sd, relative_width, significant, level),
+        _where(summary["sd"], sd, signal),
+        *(_against(name, share, level) for name, share in outside.items()),
+        *_sampling(draws, float(summary["quantile"][0])),
+        *_chain(stats),
+    ]
+    return Trust(
+        draws, signal, relative_sd, relative_width, significant, chi2, chi2_sd, outside,
+        tuple(findings),
+    )  # fmt: skip
+
+
+def _fit(chi2: float | None, chi2_sd: float | None, components: int | None) -> list[Finding]:
+    """A draw and the truth have the same joint law with y, so their χ² has the same law too."""
+    if chi2 is None:
+        return [Finding("The fit of the draws to the data was not recorded.", True)]
+    if chi2_sd is not None:
+        expected = f"1 ± {chi2_sd:.2g} for {components:,} measured values".replace(",", " ")
+        half = 3 * chi2_sd
+    else:
+        expected, half = "near 1", 0.2
+    start = f"Half of the draws have a reduced χ² below {_short(chi2)} (expected: {expected})"
+    # A small relative excess says little of the image, however sure it is.
+    if chi2 > 1 + max(half, 0.05):
+        return [
+            Finding(
+                f"{start}: they do not explain the data. The noise is larger than stated, the "
+                "operator misses an effect, or the chains have not settled; the intervals are then "
+                "too narrow.",
+                True,
+            )
+        ]
+    if chi2 < 1 - max(half, 0.05):
+        return [
+            Finding(
+                f"{start}: they fit better than the truth would. The noise is smaller than stated, "
+                "or its values are correlated; the intervals are then too wide.",
+                True,
+            )
+        ]
+    return [Finding(f"{start}: they explain the data to within the noise.")]
+
+
+def _width(relative_sd: float, relative_width: float, significant: float, level: float) -> Finding:
+    text = (
+        f"Within the object a pixel is known to ± {_share(relative_sd)} of the signal (median "
+        f"standard deviation); its central {level:.4g} % interval is {_share(relative_width)} of "
+        f"the signal wide. {_share(significant)} of the object’s pixels stand more than two "
+        "standard deviations from zero."
+    )
+    return Finding(text, significant < 0.5)
+
+
+def _where(panel: xr.DataArray, sd: np.ndarray, signal: float) -> Finding:
+    row, column = np.unravel_index(int(np.argmax(sd)), sd.shape)
+    place = ", ".join(
+        f"{name} = {_short(float(panel[name][i]))} {panel[name].attrs.get('units', '')}".strip()
+        for name, i in (("x", column), ("y", row))
+    )
+    largest = float(sd[row, column]) / signal
+    return Finding(
+        f"Trust it least near {place}, where the standard deviation is largest: "
+        f"{_share(largest)} of the signal."
+    )
+
+
+def _against(name: str, share: float, level: float) -> Finding:
+    return Finding(
+        f"The {name} reconstruction lies outside of the {level:.4g} % interval at {_share(share)} "
+        f"of the object’s pixels ({_share(1 - level / 100)} if it were one more draw)."
+    )
+
+
+def _sampling(draws: int, lowest: float) -> list[Finding]:
+    mean, sd = 1 / math.sqrt(draws), 1 / math.sqrt(2 * (draws - 1))
+    text = (
+        f"From {draws} draws the mean is known to {_short(mean)} of a standard deviation, and the "
+        f"standard deviation to {_share(sd)}."
+    )
+    out = [Finding(text, draws < 8)]
+    if 0 < lowest * (draws + 1) < 1:
+        needed = math.ceil(1 / lowest) - 1
+        out.append(
+            Finding(
+                f"The {100 * lowest:.4g} % quantile lies beyond the lowest of {draws} draws, so "
+                f"the outer quantiles are too near the middle: {needed} draws would bound them.",
+                True,
+            )
+        )
+    return out
+
+
+def _chain(stats: xr.Dataset) -> list[Finding]:
+    if "acceptance" not in stats:
+        return []
+    rate = stats["acceptance"].values
+    rate = rate[np.isfinite(rate)]
+    if rate.size == 0 or np.median(rate) > 0.2:
+        return []
+    return [
+        Finding(
+            f"Half of the chains accepted less than {_share(float(np.median(rate)))} of their "
+            "proposals: they may not have settled.",
+            True,
+        )
+    ]
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _share(value: float) -> str:
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %"
