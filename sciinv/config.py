@@ -33,6 +33,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "langevin": ("iterations", "sigma", "micro_batch"),
     "particles": ("conditional", "levels", "sigma_max", "sigma_min", "group", "threshold"),
 }
+# Parts of `display` that a summary depends on; the rest is the report's.
+SUMMARY = ("transform", "quantiles", "thresholds")
 FILE_AND_NAME = re.compile(r"^(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)$")
 
 
@@ -161,7 +163,7 @@ class Problem:
         items: Items of the measurement that are sampled, from the first.
         shards: Draws and items of one job.
         display: How images are shown.
-        domain: Quantities of the field that are derived from every draw.
+        domain: Quantities of the field that are derived from every draw (`sciinv.domain`).
         reference: An image to compare with, or None.
     """
 
@@ -191,6 +193,11 @@ class Problem:
             value = getattr(self, part)
             named += [value] if isinstance(value, str) else getattr(value, "files", ())
         return [str(locate(p)) for p in named]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the summary depends on."""
+        wanted = {k: v for k, v in self.display.items() if k in SUMMARY}
+        return {"display": _sorted(wanted), "domain": list(self.domain)}
 
     def facts(self, *names: str) -> dict[str, Any]:
         """Return parts of the problem as plain values: what a job depends on.

@@ -14,13 +14,11 @@ from typing import Any
 import xarray as xr
 
 from sciinv import readers, store
-from sciinv.config import Data, Operator
+from sciinv.config import SUMMARY, Data
 from sciinv.config_schema import close_to
 from sciinv.errors import ConfigError, DataError
 from sciinv.jobs import Say
 from sciinv.places import locate, located_name
-
-SUMMARY = ("transform", "quantiles", "thresholds")  # parts of `display` that a summary depends on
 
 
 def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Path:
@@ -82,54 +80,29 @@ def merge(shards: Iterable[str | Path], out: str | Path, *, draws: int, items: i
 def summarize(
     posterior: str | Path,
     out: str | Path,
+    quantities: str | Path | None = None,
     *,
     display: Mapping[str, Any] | None = None,
     domain: Sequence[str] = (),
 ) -> Path:
-    """Write the summary store of a posterior store, out of core.
+    """Write the summary store of a posterior store, and the field's quantities; out of core.
 
     Args:
         posterior: The posterior store.
         out: The summary store to make; replaced where it is there already.
+        quantities: The JSON file of the quantities to make.
         display: `transform`, `thresholds` and `quantiles` of `uncertainty.summarize`.
-        domain: Quantities of the field.
+        domain: Names of quantities, see `sciinv.domain`.
 
     Raises:
-        SciinvError: See `uncertainty.summarize`.
+        SciinvError: See `uncertainty.summarize` and `domain.measure`.
     """
+    from sciinv import domain as field
     from sciinv import uncertainty
 
+    if quantities is not None:
+        image = uncertainty.as_dataset(posterior)["image"]
+        field.write(field.measure(image, domain), quantities)
     wanted = {k: v for k, v in (display or {}).items() if k in SUMMARY}
-    return uncertainty.write_summary(
-        uncertainty.summarize(posterior, **wanted), out, overwrite=True
-    )
-
-
-def make_report(
-    measurement: str | Path,
-    posterior: str | Path,
-    summary: str | Path,
-    out: str | Path,
-    *,
-    title: str = "",
-    operator: Operator | None = None,
-    display: Mapping[str, Any] | None = None,
-    domain: Sequence[str] = (),
-    reference: str | None = None,
-) -> Path:
-    """Write the figures and the page of one problem.
-
-    Args:
-        measurement: The measurement store.
-        posterior: The posterior store.
-        summary: The summary store.
-        out: The folder to make.
-        title: Heading of the page.
-        operator: The operator, for the classical reconstructions beside the draws.
-        display: How images are shown.
-        domain: Quantities of the field.
-        reference: An image to compare with.
-    """
-    from sciinv import report
-
-    return report.write_report(measurement, posterior, summary, out, title=title)
+    summary = uncertainty.summarize(posterior, **wanted)
+    return uncertainty.write_summary(summary, out, overwrite=True)

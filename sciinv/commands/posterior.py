@@ -88,20 +88,27 @@ def sample(
 def summarize(
     posterior: _Posterior,
     out: Annotated[Path, typer.Option("--out", "-o", help="The summary store to write.")],
-    display: Annotated[
-        str | None, typer.Option(help="How images are shown, a JSON object.")
+    quantities: Annotated[
+        Path | None, typer.Option(help="The JSON file of the field's quantities to write.")
     ] = None,
     domain: Annotated[
-        list[str] | None, typer.Option(help="A quantity of the field; may be repeated.")
+        list[str] | None, typer.Option(help="A quantity: ring, holes or total; may be repeated.")
     ] = None,
+    quantile: Annotated[
+        list[float] | None, typer.Option(help="Level of a map; may be repeated, rising.")
+    ] = None,
+    threshold: Annotated[
+        list[float] | None, typer.Option(help="Value t of a map P(x > t); may be repeated.")
+    ] = None,
+    transform: Annotated[str, typer.Option(help="auto, identity or magnitude.")] = "auto",
 ) -> None:
     """Mean, standard deviation, quantiles and the field's quantities of a posterior store."""
     from sciinv import pipeline
-    from sciinv.commands.output import json_object
 
-    pipeline.summarize(
-        posterior, out, display=json_object(display, "--display"), domain=tuple(domain or ())
-    )
+    display = {"transform": transform, "thresholds": threshold or []}
+    if quantile:
+        display["quantiles"] = quantile
+    pipeline.summarize(posterior, out, quantities, display=display, domain=tuple(domain or ()))
     typer.echo(out)
 
 
@@ -110,34 +117,34 @@ def report(
     posterior: _Posterior,
     summary: Annotated[Path, typer.Argument(help="A summary store.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    quantities: Annotated[
+        Path | None, typer.Option(help="The JSON file of the field's quantities.")
+    ] = None,
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "",
     operator: _OperatorName = None,
     params: _Params = None,
-    display: Annotated[
-        str | None, typer.Option(help="How images are shown, a JSON object.")
+    items: Annotated[int, typer.Option(min=1, help="Items shown, from the first.")] = 1,
+    reference: Annotated[
+        Path | None, typer.Option(help="An image to compare with, a NumPy file.")
     ] = None,
-    domain: Annotated[
-        list[str] | None, typer.Option(help="A quantity of the field; may be repeated.")
-    ] = None,
-    reference: Annotated[Path | None, typer.Option(help="An image to compare with.")] = None,
 ) -> None:
-    """Figures and one HTML page from the stores of a problem."""
-    from sciinv import pipeline
+    """One HTML page and figures from the stores of a problem."""
+    from sciinv import reporting
     from sciinv.commands.output import json_object
     from sciinv.config import Operator
 
-    pipeline.make_report(
+    page = reporting.make_report(
         measurement,
         posterior,
         summary,
         out,
+        quantities=quantities,
         title=title,
         operator=Operator(operator, json_object(params, "--params")),
-        display=json_object(display, "--display"),
-        domain=tuple(domain or ()),
+        items=items,
         reference=str(reference) if reference else None,
     )
-    typer.echo(out)
+    typer.echo(page)
 
 
 def verify(

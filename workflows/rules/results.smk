@@ -4,9 +4,10 @@ rule summarize:
         posterior=rules.merge.output.posterior,
     output:
         summary=directory(f"{OUT}/{{problem}}/summary.zarr"),
+        quantities=f"{OUT}/{{problem}}/quantities.json",
     params:
         version=sciinv.__version__,
-        spec=lambda wc: CONFIG.problem(wc.problem).facts("display", "domain"),
+        spec=lambda wc: CONFIG.problem(wc.problem).summary(),
     log:
         f"{OUT}/logs/{{problem}}/summarize.log",
     benchmark:
@@ -27,13 +28,14 @@ rule report:
         measurement=rules.prepare.output.measurement,
         posterior=rules.merge.output.posterior,
         summary=rules.summarize.output.summary,
+        quantities=rules.summarize.output.quantities,
         files=lambda wc: CONFIG.problem(wc.problem).inputs("operator", "reference"),
     output:
         report=directory(f"{OUT}/{{problem}}/report"),
     params:
         version=sciinv.__version__,
         spec=lambda wc: CONFIG.problem(wc.problem).facts(
-            "title", "operator", "display", "domain", "reference"
+            "title", "operator", "display", "reference"
         ),
     log:
         f"{OUT}/logs/{{problem}}/report.log",

@@ -1,18 +1,18 @@
 from sciinv.jobs import guard
 
 with guard(snakemake.log[0]) as say:
-    from sciinv import pipeline
+    from sciinv import reporting
     from sciinv.config import Operator
 
     spec = snakemake.params.spec
-    pipeline.make_report(
+    reporting.make_report(
         snakemake.input.measurement,
         snakemake.input.posterior,
         snakemake.input.summary,
         snakemake.output.report,
+        quantities=snakemake.input.quantities,
         title=spec["title"],
         operator=Operator(**spec["operator"]),
-        display=spec["display"],
-        domain=spec["domain"],
+        items=spec["display"].get("items", 1),
         reference=spec["reference"],
     )

@@ -7,6 +7,7 @@ with guard(snakemake.log[0]) as say:
     pipeline.summarize(
         snakemake.input.posterior,
         snakemake.output.summary,
+        snakemake.output.quantities,
         display=spec["display"],
         domain=spec["domain"],
     )

@@ -1,0 +1,112 @@
+"""The jobs' functions: draws that do not depend on shards, and refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sciinv import pipeline, sampling, store
+from sciinv.config import Data, Operator, Prior, Sampler
+from sciinv.errors import ConfigError, DataError, OperatorError
+
+TINY = "workflows/configs/tiny.py"
+BLUR = Operator(f"{TINY}:Blur")
+PRIOR = Prior(kind="gaussian", mean=0.2, sd=0.4, length=2.0)
+SAMPLER = Sampler("daps", {"levels": 6, "kernel": "exact", "micro_batch": 4})
+
+
+@pytest.fixture(scope="module")
+def measurement(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "measurement.zarr"
+    data = Data(f"{TINY}:read", None, {"items": 3, "size": 12})
+    pipeline.prepare(data, out, items=3)
+    return out
+
+
+def shard(measurement, out, draws, items, **changes):
+    options = {"operator": BLUR, "prior": PRIOR, "sampler": SAMPLER, "seed": 5} | changes
+    sampling.sample_shard(measurement, out, draws=draws, items=items, **options)
+    return out
+
+
+def values(path):
+    data = store.to_dataset(store.open_posterior(path))
+    return {k: v.values for k, v in data.data_vars.items() if k != "seconds"}
+
+
+def test_draws_have_the_same_bits_for_any_shards(measurement, tmp_path):
+    whole = values(shard(measurement, tmp_path / "whole.zarr", range(6), range(2)))
+    for draws, items in ((4, 1), (3, 2)):
+        folder = tmp_path / f"{draws}-{items}"
+        parts = [
+            shard(
+                measurement,
+                folder / f"{d}-{i}.zarr",
+                range(d, min(d + draws, 6)),
+                range(i, min(i + items, 2)),
+                shard=(draws, items),
+            )
+            for d in range(0, 6, draws)
+            for i in range(0, 2, items)
+        ]
+        merged = values(pipeline.merge(parts, folder / "merged.zarr", draws=6, items=2))
+        assert all(np.array_equal(merged[k], whole[k]) for k in whole)
+
+
+def test_draws_of_other_seeds_items_and_numbers_differ(measurement, tmp_path):
+    a = values(shard(measurement, tmp_path / "a.zarr", range(4), range(2)))["image"]
+    b = values(shard(measurement, tmp_path / "b.zarr", range(4), range(2), seed=6))["image"]
+    assert len(np.unique(np.concatenate([a, b]).reshape(16, -1)[:, 0])) == 16
+
+
+def test_store_says_where_the_draws_come_from(measurement, tmp_path):
+    tree = store.open_posterior(shard(measurement, tmp_path / "a.zarr", range(4), [1]))
+    for key in ("config_hash", "operator_hash", "seed", "device", "sciinv_version"):
+        assert key in tree.attrs
+    y = store.open_measurement(measurement)["y"].isel(item=[1]).values
+    assert np.array_equal(tree["observed_data/y"].values, y)
+
+
+def test_gaussian_power_has_the_variance_that_was_asked_for():
+    for length in (0.0, 1.5, 4.0):
+        power = sampling.gaussian_power((16, 12), 0.7, length)
+        # The mean of the orthonormal spectrum is the variance of a pixel; float32 sums.
+        assert torch.allclose(power.mean(), torch.tensor(0.49), rtol=1e-5)
+        assert (power > 0).all()
+
+
+def test_correlation_of_the_gaussian_prior_falls_as_its_length_says():
+    power = sampling.gaussian_power((64, 64), 1.0, 3.0).double()
+    covariance = torch.fft.ifft2(power).real  # C(r) = mean over k of P(k) e^{2πikr}
+    # exp(−r²/2ℓ²) at r = ℓ; the periodic images are e^{-200} away, the floor 1e-6.
+    assert abs(float(covariance[0, 3]) - np.exp(-0.5)) < 1e-4
+
+
+def test_check_finds_an_operator_that_does_not_fit(measurement, tmp_path):
+    wrong = Operator(BLUR.name, {"size": 10})
+    with pytest.raises(OperatorError, match="does not match"):
+        sampling.check(measurement, wrong, PRIOR, tmp_path / "check.json")
+    assert not (tmp_path / "check.json").exists()
+
+
+def test_check_writes_what_it_found(measurement, tmp_path):
+    found = sampling.check(measurement, BLUR, PRIOR, tmp_path / "check.json")
+    assert found["image"]["shape"] == [1, 12, 12]
+    assert (tmp_path / "check.json").is_file()
+
+
+def test_prepare_refuses_data_with_too_few_items(tmp_path):
+    with pytest.raises(DataError, match="fewer items"):
+        pipeline.prepare(Data(f"{TINY}:read", None, {"items": 2}), tmp_path / "m.zarr", items=3)
+
+
+def test_prepare_refuses_an_option_that_the_reader_does_not_have(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'size'"):
+        pipeline.prepare(Data(f"{TINY}:read", None, {"sizes": 2}), tmp_path / "m.zarr")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_missing_gpu_is_said(measurement, tmp_path):
+    with pytest.raises(ConfigError, match="no GPU"):
+        shard(measurement, tmp_path / "a.zarr", range(2), [0], device="cuda")

@@ -1,0 +1,209 @@
+"""The workflow end to end, killed and resumed, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workflow_tools import REPO, cli, environment
+
+from sciinv import store
+
+pytest.importorskip("snakemake")
+
+
+def draws(folder: Path) -> dict[str, np.ndarray]:
+    """Return all values of a posterior store but the time that they took."""
+    data = store.to_dataset(store.open_posterior(folder / "results/ci/blur/posterior.zarr"))
+    return {k: v.values for k, v in data.data_vars.items() if k != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, ci_config) -> Path:
+    """A whole run: one core, one shard."""
+    import yaml
+
+    folder = tmp_path_factory.mktemp("finished")
+    config = yaml.safe_load(yaml.safe_dump(ci_config))
+    config["problems"]["blur"]["shards"] = {"draws": 16, "items": 2}
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    done = cli("run", "--config", "run.yaml", "--cores", 1, "--profile", "ci", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_ci_configuration_runs_to_its_report(finished):
+    found = finished / "results/ci/blur"
+    assert (found / "report/index.html").is_file()
+    for name in ("measurement.zarr", "posterior.zarr", "summary.zarr"):
+        assert store.verify(found / name).ok
+    assert json.loads((found / "check.json").read_text())["prior"]["kind"] == "Gaussian"
+    assert draws(finished)["image"].shape == (16, 2, 1, 16, 16)
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(finished):
+    for folder, suffix in (("logs", "log"), ("benchmarks", "tsv")):
+        names = {p.stem for p in (finished / "results/ci" / folder).rglob(f"*.{suffix}")}
+        steps = {"prepare", "check", "merge", "summarize", "report"}
+        assert names == steps | {"items-0-2-draws-0-16"}
+
+
+def test_finished_run_has_nothing_left_to_do(finished):
+    again = cli("run", "--config", "run.yaml", "--cores", 1, "-n", cwd=finished)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_killed_run_resumes_to_the_same_bits_with_other_shards_and_cores(
+    tmp_path, ci_config, finished
+):
+    import yaml
+
+    config = yaml.safe_load(yaml.safe_dump(ci_config))
+    config["problems"]["blur"]["shards"] = {"draws": 8, "items": 2}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "sciinv.cli", "run", "--config", "run.yaml", "--cores", "1"]
+    with (tmp_path / "first.log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        shards = tmp_path / "results/ci/blur/shards"
+        deadline = time.monotonic() + 300
+        while not list(shards.glob("items-*.zarr/zarr.json")):
+            assert process.poll() is None, (tmp_path / "first.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # The workflow, its scheduler and its jobs die at once, as when a node fails.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "results/ci/blur/posterior.zarr").exists()
+
+    refused = cli("run", "--config", "run.yaml", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "sciinv run --resume" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+    resumed = cli("run", "--config", "run.yaml", "--cores", 2, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    ours, theirs = draws(tmp_path), draws(finished)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert np.array_equal(ours[name], theirs[name]), name
+
+
+def test_more_draws_keep_the_shards_that_are_there(finished, ci_config):
+    import yaml
+
+    config = yaml.safe_load(yaml.safe_dump(ci_config))
+    config["problems"]["blur"] |= {"shards": {"draws": 16, "items": 2}, "draws": 32}
+    (finished / "more.yaml").write_text(yaml.safe_dump(config))
+    plan = cli("run", "--config", "more.yaml", "--cores", 1, "-n", cwd=finished).stdout
+    assert "items-0-2-draws-16-32.zarr" in plan
+    assert plan.count("rule sample:") == 1
+    assert "rule prepare:" not in plan
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"title": "another"}, {"report"}),
+        ({"display": {"quantiles": [0.1, 0.9]}}, {"summarize", "report"}),
+        ({"sampler__levels": 12}, {"sample", "merge", "summarize", "report"}),
+        ({"prior__sd": 0.5}, {"check", "sample", "merge", "summarize", "report"}),
+    ],
+)
+def test_change_repeats_only_what_depends_on_it(finished, ci_config, write, change, again):
+    config = write(ci_config, shards={"draws": 16, "items": 2}, **change)
+    plan = cli("run", "--config", config, "--cores", 1, "-n", cwd=finished).stdout
+    rules = ("prepare", "check", "sample", "merge", "summarize", "report")
+    assert {r for r in rules if f"rule {r}:" in plan} == again
+
+
+def test_operator_that_does_not_fit_the_data_stops_before_the_first_draw(
+    tmp_path, ci_config, write
+):
+    config = write(ci_config, operator__params={"size": 12})
+    done = cli("run", "--config", config, "--cores", 1, cwd=tmp_path)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    for word in ("OperatorError", "expected:", "got:", "remedy:"):
+        assert word in said
+    assert "Traceback" not in said
+    assert "OperatorError" in (tmp_path / "results/ci/logs/blur/check.log").read_text()
+    assert not (tmp_path / "results/ci/blur/shards").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sampler__levls": 20}, ["levls", "did you mean 'levels'?", "conditional"]),
+        ({"sampler__conditional": "tweedy"}, ["tweedy", "did you mean 'tweedie'?"]),
+        ({"sampler__steps": 20}, ["daps has no such setting", "steps", "levels"]),
+        ({"draws": "many"}, ["a whole number", "'many'", "problems.blur.draws"]),
+        ({"prior": "priors/none.safetensors"}, ["problems.blur.prior", "none.safetensors"]),
+        ({"data__reader": "uvfit"}, ["did you mean 'uvfits'?", "FILE.py:FUNCTION"]),
+        ({"operator__name": "mir"}, ["did you mean 'mri'?", "FILE.py:CLASS"]),
+    ],
+)
+def test_wrong_configuration_is_refused_before_the_first_job(
+    tmp_path, ci_config, write, change, words
+):
+    done = cli("run", "--config", write(ci_config, **change), cwd=tmp_path)
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_snakemake_alone_refuses_a_wrong_configuration_too(tmp_path, ci_config, write):
+    config = write(ci_config, sampler__levls=20)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", REPO / "Snakefile"]
+    command += ["--configfile", config, "--cores", "1"]
+    done = subprocess.run(
+        list(map(str, command)), cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "did you mean 'levels'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_workflow_serves_as_a_module_of_another(tmp_path, ci_config):
+    import yaml
+
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"inversion": ci_config, "else": 1}))
+    (tmp_path / "Snakefile").write_text(
+        f"""
+configfile: "mine.yaml"
+module inversion:
+    snakefile: "{REPO}/Snakefile"
+    config: config["inversion"]
+use rule * from inversion as inversion_*
+rule mine:
+    default_target: True
+    input: rules.inversion_all.input
+    output: "mine.txt"
+    shell: "touch {{output}}"
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--cores", "1"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "inversion_sample" in done.stdout
