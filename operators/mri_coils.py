@@ -227,6 +227,14 @@ def noise_covariance(noise: np.ndarray) -> np.ndarray:
             got=count,
             remedy="leave the noise scan out: the noise is then estimated from k-space",
         )
+    noise = noise.astype(np.complex128)
+    if not np.isfinite(noise).all():
+        raise DataError(
+            "The noise scan holds values that are not finite",
+            expected="finite numbers",
+            got=f"{int((~np.isfinite(noise)).sum())} NaN or infinite",
+            remedy="leave the noise scan out, or convert the raw data again",
+        )
     sigma = noise @ noise.conj().T / (2 * count)
     if np.linalg.eigvalsh(sigma)[0] <= 1e-7 * np.trace(sigma).real / coils:
         raise DataError(

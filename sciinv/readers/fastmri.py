@@ -14,6 +14,7 @@ from sciinv.readers.kspace_base import (
     number,
     opened_hdf5,
     parsed_header,
+    size,
     without_oversampling,
 )
 
@@ -41,31 +42,21 @@ class Reader:
     def load(path: Path, item: int, dataset: str | None = None) -> KSpace:
         """Return one slice, and its reference cropped to the image's size where it is smaller."""
         with opened_hdf5(path) as file:
-            array = _kspace(file, path)
-            try:
-                values = array[item]
-                names = [n for n in REFERENCES if n in file]
-                reference = np.asarray(file[names[0]][item]) if names else None
-                header = file["ismrmrd_header"][()] if "ismrmrd_header" in file else None
-            except OSError as error:
-                raise DataError(
-                    "The fastMRI file cannot be read to its end",
-                    where=path,
-                    got=str(error),
-                    remedy="download it again",
-                ) from error
+            values = _kspace(file, path)[item]
+            names = [n for n in REFERENCES if n in file]
+            reference = np.asarray(file[names[0]][item]) if names else None
+            header = file["ismrmrd_header"][()] if "ismrmrd_header" in file else None
         kspace = checked(values if values.ndim == 3 else values[None], path)
         pixel = None
         if header is not None:
             root = parsed_header(header, path)
             space = "encoding/reconSpace"
-            size = int(number(root, f"{space}/matrixSize/x", path))
-            columns = number(root, f"{space}/matrixSize/y", path)
+            rows, columns = (size(root, f"{space}/matrixSize/{axis}", path) for axis in "xy")
             pixel = (
-                number(root, f"{space}/fieldOfView_mm/x", path, size) / size,
+                number(root, f"{space}/fieldOfView_mm/x", path, rows) / rows,
                 number(root, f"{space}/fieldOfView_mm/y", path, columns) / columns,
             )
-            kspace = without_oversampling(kspace, axis=-2, size=size)
+            kspace = without_oversampling(kspace, axis=-2, size=rows)
         fully_sampled = bool(np.any(kspace != 0, axis=(0, 1)).all())
         return KSpace(
             kspace,

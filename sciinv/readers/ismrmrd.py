@@ -16,6 +16,7 @@ from sciinv.readers.kspace_base import (
     number,
     opened_hdf5,
     parsed_header,
+    size,
     without_oversampling,
 )
 
@@ -29,6 +30,10 @@ NOISE_SCAN = _bits(19)
 REVERSED = _bits(22)
 # Navigators, phase correction, feedback, dummies, coil correction, phase stabilisation.
 NOT_IMAGING = _bits(19, 23, 24, 26, 27, 28, 29, 30, 31)
+HEAD = {
+    "flags", "number_of_samples", "active_channels", "discard_pre", "discard_post",
+    "center_sample", "sample_time_us", "idx",
+}  # fmt: skip
 LOOPS = ("contrast", "phase", "repetition", "set", "average")
 
 
@@ -73,8 +78,8 @@ class Reader:
                 wanted &= heads["idx"][loop] == imaging["idx"][loop].min()
             kspace, averages = _grid(group, heads, np.flatnonzero(wanted), root, path)
             noise = _noise(group, heads, path)
-        size = int(number(root, "encoding/reconSpace/matrixSize/x", path, kspace.shape[-1]))
-        kspace = without_oversampling(checked(kspace, path), axis=-1, size=size)
+        columns = size(root, "encoding/reconSpace/matrixSize/x", path, kspace.shape[-1])
+        kspace = without_oversampling(checked(kspace, path), axis=-1, size=columns)
         ratio = 1.0 / averages
         if noise is not None:
             scan = heads[(heads["flags"] & NOISE_SCAN) != 0]
@@ -92,28 +97,27 @@ class Reader:
 def _acquisitions(file: h5py.File, path: Path) -> tuple[h5py.Group, np.ndarray]:
     name = group_of(file)
     group = file[name] if name is not None else None
-    fields = group["data"].dtype.names if isinstance(group, h5py.Group) else None
-    if group is None or not fields or not {"head", "data"} <= set(fields):
+    fields = _fields(group)
+    if group is None or not fields >= HEAD:
         raise DataError(
             "The file holds no ISMRMRD acquisitions",
             where=path,
             expected="a group with `xml` and `data`, of records (head, traj, data)",
-            got=sorted(file) if group is None else f"{name}/data with fields {fields}",
+            got=sorted(file) if group is None else f"{name}/data with fields {sorted(fields)}",
             remedy="convert the scanner's raw data to ISMRMRD",
         )
-    try:
-        return group, group["data"].fields("head")[:]
-    except OSError as error:
-        raise _cut_off(path, error) from error
+    return group, group["data"].fields("head")[:]
 
 
-def _cut_off(path: Path, error: Exception) -> DataError:
-    return DataError(
-        "The ISMRMRD acquisitions cannot be read to their end",
-        where=path,
-        got=str(error),
-        remedy="copy or convert the file again",
-    )
+def _fields(group: object) -> set[str]:
+    # The names in the acquisitions' headers; empty where the records are not (head, …, data).
+    data = group.get("data") if isinstance(group, h5py.Group) else None
+    if not isinstance(data, h5py.Dataset) or not {"head", "data"} <= set(data.dtype.names or ()):
+        return set()
+    head = data.dtype["head"]
+    counters = head["idx"].names or () if "idx" in (head.names or ()) else ()
+    known = {"kspace_encode_step_1", "slice", *LOOPS} <= set(counters)
+    return set(head.names or ()) if known else set()
 
 
 def _is_imaging(heads: np.ndarray) -> np.ndarray:
@@ -156,18 +160,14 @@ def _grid(
     group: h5py.Group, heads: np.ndarray, chosen: np.ndarray, root: ElementTree.Element, path: Path
 ) -> tuple[np.ndarray, float]:
     # Sum the acquisitions into [coil, ky, kx] and divide by how often each sample was measured.
-    width = int(number(root, "encoding/encodedSpace/matrixSize/x", path))
-    height = int(number(root, "encoding/encodedSpace/matrixSize/y", path))
+    height, width = (size(root, f"encoding/encodedSpace/matrixSize/{a}", path) for a in "yx")
     limits = "encoding/encodingLimits/kspace_encoding_step_1"
-    centre = int(number(root, f"{limits}/center", path, height // 2))
+    centre = int(number(root, f"{limits}/center", path, height // 2, zero=True))
     coils = int(heads["active_channels"][chosen[0]])
     grid = np.zeros((coils, height, width), np.complex64)
     times = np.zeros((height, width), int)
-    try:
-        records = [group["data"][int(i)] for i in chosen]
-    except OSError as error:
-        raise _cut_off(path, error) from error
-    for index, record in zip(chosen, records, strict=True):
+    for index in chosen:
+        record = group["data"][int(index)]
         head = record["head"]
         line = _samples(record, coils, f"{path}: acquisition {index}")
         first, last = int(head["discard_pre"]), line.shape[1] - int(head["discard_post"])
@@ -227,7 +227,7 @@ def _pixel(root: ElementTree.Element, path: Path) -> tuple[float, float] | None:
         return None
     rows, columns = (
         number(root, f"{space}/fieldOfView_mm/{axis}", path)
-        / number(root, f"{space}/matrixSize/{axis}", path)
+        / size(root, f"{space}/matrixSize/{axis}", path)
         for axis in "yx"
     )
     return rows, columns

@@ -6,8 +6,10 @@ Formats: fastMRI HDF5, ISMRMRD HDF5, BART .cfl/.hdr, plain HDF5 and .npy arrays.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -111,82 +113,65 @@ class _Plain:
     @staticmethod
     def load(path: Path, item: int, dataset: str | None) -> KSpace:
         with _opened_array(path, dataset) as array:
-            try:
-                values = np.array(array if array.ndim == 3 else array[item])
-            except OSError as error:
-                raise DataError(
-                    "The k-space array cannot be read to its end",
-                    where=path,
-                    got=str(error),
-                    remedy="copy or download the file again",
-                ) from error
+            values = np.array(array if array.ndim == 3 else array[item])
         return KSpace(checked(values, path), title=f"k-space of {path.stem}")
 
 
-class _opened_array:
-    """The array of a .npy or plain HDF5 file, not yet in memory; checked for its shape."""
+@contextmanager
+def _opened_array(path: Path, dataset: str | None) -> Iterator[np.ndarray | h5py.Dataset]:
+    # The array of a .npy or plain HDF5 file, not yet in memory; checked for its shape.
+    if path.suffix == ".npy":
+        yield _array_shape(_npy(path), path)
+    else:
+        with opened_hdf5(path) as file:
+            yield _array_shape(_in_hdf5(file, path, dataset), path)
 
-    def __init__(self, path: Path, dataset: str | None) -> None:
-        self.path, self.dataset = path, dataset
-        self.file: h5py.File | None = None
 
-    def __enter__(self) -> np.ndarray | h5py.Dataset:
-        if self.path.suffix == ".npy":
-            array = self._npy()
-        else:
-            self.file = opened_hdf5(self.path)
-            try:
-                array = self._in_hdf5(self.file)
-            except BaseException:
-                self.file.close()
-                raise
-        if array.ndim not in (3, 4) or 0 in array.shape:
-            self.__exit__()
-            raise DataError(
-                "The k-space array has the wrong shape",
-                where=self.path,
-                expected="(coil, ky, kx) or (item, coil, ky, kx), none of them 0",
-                got=tuple(array.shape),
-                remedy="add an axis for a single coil; put the axes in this order",
-            )
-        return array
-
-    def __exit__(self, *_: object) -> None:
-        if self.file is not None:
-            self.file.close()
-
-    def _npy(self) -> np.ndarray:
-        try:
-            return np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise DataError(
-                "The .npy file cannot be read",
-                where=self.path,
-                expected="a NumPy array of complex numbers",
-                got=f"{type(error).__name__}: {error}",
-                remedy="write it with np.save, or copy it again if it was cut off",
-            ) from error
-
-    def _in_hdf5(self, file: h5py.File) -> h5py.Dataset:
-        found: dict[str, h5py.Dataset] = {}
-
-        def visit(name: str, value: h5py.Dataset | h5py.Group) -> None:
-            if isinstance(value, h5py.Dataset):
-                found[name] = value
-
-        file.visititems(visit)
-        if self.dataset is not None and self.dataset.strip("/") in found:
-            return found[self.dataset.strip("/")]
-        candidates = [n for n, d in found.items() if d.dtype.kind == "c" and d.ndim in (3, 4)]
-        if self.dataset is None and len(candidates) == 1:
-            return found[candidates[0]]
+def _array_shape(array: Any, path: Path) -> Any:
+    if array.ndim not in (3, 4) or 0 in array.shape:
         raise DataError(
-            "The HDF5 file does not say which array is the k-space",
-            where=self.path,
-            expected=self.dataset or "one complex array (coil, ky, kx) or (item, coil, ky, kx)",
-            got=", ".join(f"{n} {d.dtype} {d.shape}" for n, d in found.items()) or "no array",
-            remedy="name it: read(path, dataset=…)",
+            "The k-space array has the wrong shape",
+            where=path,
+            expected="(coil, ky, kx) or (item, coil, ky, kx), none of them 0",
+            got=tuple(array.shape),
+            remedy="add an axis for a single coil; put the axes in this order",
         )
+    return array
+
+
+def _npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy's parser of the header raises whatever it meets
+        raise DataError(
+            "The .npy file cannot be read",
+            where=path,
+            expected="a NumPy array of complex numbers",
+            got=f"{type(error).__name__}: {error}",
+            remedy="write it with np.save, or copy it again if it was cut off",
+        ) from error
+
+
+def _in_hdf5(file: h5py.File, path: Path, dataset: str | None) -> h5py.Dataset:
+    found: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, value: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(value, h5py.Dataset):
+            found[name] = value
+
+    file.visititems(visit)
+    if dataset is not None and dataset.strip("/") in found:
+        return found[dataset.strip("/")]
+    candidates = [n for n, d in found.items() if d.dtype.kind == "c" and d.ndim in (3, 4)]
+    if dataset is None and len(candidates) == 1:
+        return found[candidates[0]]
+    raise DataError(
+        "The HDF5 file does not say which array is the k-space",
+        where=path,
+        expected=dataset or "one complex array (coil, ky, kx) or (item, coil, ky, kx)",
+        got=", ".join(f"{n} {d.dtype} {d.shape}" for n, d in found.items()) or "no array",
+        remedy="name it: read(path, dataset=…)",
+    )
 
 
 def _reader(path: Path, dataset: str | None) -> type[Reader]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +13,8 @@ import h5py
 import numpy as np
 
 from sciinv.errors import DataError
+
+LARGEST = 1e15  # squares of larger values leave single precision
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,14 @@ def checked(values: np.ndarray, path: Path) -> np.ndarray:
             got=f"{values.dtype} {values.shape}",
             remedy="join real and imaginary part: real + 1j * imag; images are no k-space",
         )
-    bad = ~np.isfinite(values)
+    bad = ~(np.abs(values) < LARGEST)
     if bad.any():
         coil, ky, kx = (int(i) for i in np.argwhere(bad)[0])
         raise DataError(
             "The k-space holds values that are not finite",
             where=path,
-            expected="finite numbers; 0 where nothing was measured",
-            got=f"{int(bad.sum())} NaN or infinite, the first at coil {coil}, ky {ky}, kx {kx}",
+            expected=f"numbers below {LARGEST:g}; 0 where nothing was measured",
+            got=f"{int(bad.sum())} NaN, infinite or too large, first at {coil=}, {ky=}, {kx=}",
             remedy="set samples that were not measured to 0",
         )
     if not values.any():
@@ -85,16 +89,19 @@ def checked(values: np.ndarray, path: Path) -> np.ndarray:
     return values.astype(np.complex64)
 
 
-def opened_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading; raise `DataError` where it is none, or cut off."""
+@contextmanager
+def opened_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; whatever HDF5 stumbles over inside becomes a `DataError`."""
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+        # h5py raises any of these on damaged metadata
         raise DataError(
-            "The HDF5 file cannot be opened",
+            "The HDF5 file cannot be read",
             where=path,
             expected="a whole HDF5 file",
-            got=str(error),
+            got=f"{type(error).__name__}: {error}",
             remedy="check the format; copy or download it again if it was cut off",
         ) from error
 
@@ -117,22 +124,40 @@ def parsed_header(text: bytes | str, path: Path) -> ElementTree.Element:
 
 
 def number(
-    root: ElementTree.Element, where: str, path: Path, default: float | None = None
+    root: ElementTree.Element,
+    where: str,
+    path: Path,
+    default: float | None = None,
+    *,
+    zero: bool = False,
 ) -> float:
-    """Return a number of the header by its path, e.g. "encoding/encodedSpace/matrixSize/x"."""
+    """Return a number of the header by its path, e.g. "encoding/encodedSpace/matrixSize/x".
+
+    Raises:
+        DataError: It is not there and has no default, is no number, or not positive (with `zero`:
+            negative).
+    """
     text = root.findtext(where)
     if text is None and default is not None:
         return default
     try:
-        return float(text or "")
-    except ValueError as error:
+        value = float(text or "")
+    except ValueError:
+        value = float("nan")
+    if not (0 <= value < 1e6 and (zero or value > 0)):
         raise DataError(
             "The file's ISMRMRD header lacks a number",
             where=f"{path}: {where}",
-            expected="a number",
+            expected="a number, 0 or more" if zero else "a number above 0",
             got=repr(text),
             remedy="convert the raw data again, or read the arrays as plain HDF5",
-        ) from error
+        )
+    return value
+
+
+def size(root: ElementTree.Element, where: str, path: Path, default: int | None = None) -> int:
+    """Return a whole number of at least 1 of the header; see `number`."""
+    return max(1, round(number(root, where, path, default)))
 
 
 def without_oversampling(kspace: np.ndarray, axis: int, size: int) -> np.ndarray:

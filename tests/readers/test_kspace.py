@@ -448,8 +448,11 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no coils": (lambda p: bad_npy(p, a_slice()[:0]), "wrong shape"),
     "two dimensions": (lambda p: bad_npy(p, a_slice()[0]), "wrong shape"),
     "no calibration region": (lambda p: bad_npy(p, without_centre()), "no calibration region"),
-    "HDF5 of another kind": (lambda p: text(p, "k.h5", b"not HDF5 at all"), "cannot be opened"),
-    "HDF5 cut off": (cut_hdf5, "cannot be opened"),
+    "HDF5 of another kind": (
+        lambda p: text(p, "k.h5", b"not HDF5 at all"),
+        "HDF5 file cannot be read",
+    ),
+    "HDF5 cut off": (cut_hdf5, "HDF5 file cannot be read"),
     "HDF5 without k-space": (lambda p: plain_hdf5(p, image=np.ones((9, 9))), "which array"),
     "HDF5 with two": (lambda p: plain_hdf5(p, a=a_slice(), b=a_slice()), "which array"),
     "fastMRI without k-space": (
@@ -506,6 +509,34 @@ def test_bad_files_are_clear_errors(case: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=says) as caught:
         kspace.read(path)
     assert caught.value.remedy or caught.value.got
+
+
+@pytest.mark.parametrize("kind", ["npy", "fastmri", "ismrmrd", "bart"])
+def test_damaged_files_never_end_in_another_error(kind: str, tmp_path: Path) -> None:
+    path = {
+        "npy": lambda: bad_npy(tmp_path, a_slice()),
+        "fastmri": lambda: write_fastmri(tmp_path / "f.h5", a_slice()[None], xml(W, H, W, H // 2)),
+        "ismrmrd": lambda: scan(tmp_path),
+        "bart": lambda: write_bart(
+            tmp_path / "b", a_slice().transpose(1, 2, 0), (H, W, 1, COILS)
+        ).with_suffix(".hdr"),
+    }[kind]()
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for trial in range(12):
+        content = bytearray(good)
+        if trial % 4 == 0:
+            content = content[: rng.integers(len(good))]
+        else:
+            for place in rng.integers(0, min(len(good), 3000), 12):
+                content[place] = rng.integers(256)
+        path.write_bytes(bytes(content))
+        try:
+            kspace.read(path)
+        except DataError:
+            refused += 1
+    assert refused >= 3
 
 
 def test_slices_with_different_masks_are_not_mixed(tmp_path: Path) -> None:
