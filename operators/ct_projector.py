@@ -157,7 +157,7 @@ class Projector:
     Memory: (value + 4 bytes) × non-zeros, twice that off the CPU; a folded view has about 2.3
     non-zeros a pixel in the strip model when elements and pixels are of one size. `estimate_mb`
     counts it for a scan. Beyond `memory_limit_mb` nothing is kept, and each product builds its
-    weights block by block: the same numbers, slower by the time of `weights`.
+    weights block by block: the same numbers up to rounding, slower by the time of `weights`.
 
     Args:
         geometry: The scan.
@@ -319,6 +319,9 @@ class Projector:
             a = sp.csr_array(sp.vstack(rows, format="csr"))
             del rows
             yield slice(start, start + len(views)), _Block(a, like.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stored": {}}  # built again in the other process
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Projector:
         return self  # the matrices never change: copies of an operator share them

@@ -139,6 +139,9 @@ class Gaussian(Likelihood):
     def _solve(self, r: Tensor, upper: bool) -> Tensor:
         factor = self.cholesky.to(r)
         factor = factor.mT if upper else factor
+        if factor.ndim == 2:  # one factor for all lanes: their residuals are its columns
+            columns = r.flatten(1).mT
+            return torch.linalg.solve_triangular(factor, columns, upper=upper).mT.reshape(r.shape)
         flat = r.flatten(1).unsqueeze(-1)
         return torch.linalg.solve_triangular(factor, flat, upper=upper).reshape(r.shape)
 

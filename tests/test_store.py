@@ -178,6 +178,17 @@ def test_a_name_that_is_taken_is_not_overwritten_unless_asked(tmp_path):
     assert leftovers(tmp_path) == []
 
 
+def test_of_two_writers_of_one_name_the_first_to_end_wins(tmp_path):
+    path = tmp_path / "m.zarr"
+    slow = store.written_aside(path, "measurement")
+    (slow.__enter__() / "content").write_text("second")
+    store.write_measurement(measurement(), path)
+    with pytest.raises(StoreError, match="there already"):
+        slow.__exit__(None, None, None)
+    xr.testing.assert_equal(store.open_measurement(path).load(), measurement())
+    assert leftovers(tmp_path) == []
+
+
 def test_an_empty_folder_is_not_taken(tmp_path):
     (tmp_path / "m.zarr").mkdir()
     store.write_measurement(measurement(), tmp_path / "m.zarr")
@@ -302,6 +313,57 @@ def test_a_full_or_read_only_disk_ends_in_a_store_error(tmp_path, monkeypatch, c
     with pytest.raises(StoreError, match="could not be written"):
         store.write_file(tmp_path / "report.html", b"text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_runs_full_ends_in_a_store_error(tmp_path):
+    """A file system of 100 kB, where this process may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip(f"may not mount a file system: {done.stderr.strip()}")
+    try:
+        with pytest.raises(StoreError, match="No space left"):
+            store.write_posterior(draws(size=64), disk / "p.zarr")
+        assert list(disk.iterdir()) == []
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(StoreError, match="Read-only"):
+            store.write_posterior(draws(), disk / "p.zarr")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_writers_killed_at_any_moment_leave_a_whole_store_or_none(tmp_path):
+    code = f"""
+import importlib.util
+spec = importlib.util.spec_from_file_location("helper", {__file__!r})
+helper = importlib.util.module_from_spec(spec); spec.loader.exec_module(helper)
+from sciinv import store
+data = helper.draws(range(32), range(8), size=64)
+print("ready", flush=True)
+store.write_posterior(data, {str(tmp_path / "p.zarr")!r}, overwrite=True)
+"""
+    rng = np.random.default_rng(0)
+    there = 0
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0, 1.2))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if (tmp_path / "p.zarr").exists():
+            there += 1
+            assert store.verify(tmp_path / "p.zarr").ok
+            shutil.rmtree(tmp_path / "p.zarr")
+    assert there < 20  # else the kill never came before the end
+    store.write_posterior(draws(), tmp_path / "p.zarr")
+    assert leftovers(tmp_path) == []
 
 
 def test_a_file_is_replaced_whole(tmp_path):

@@ -38,6 +38,7 @@ class Linearised:
         self._forward, self._adjoint = forward, adjoint
         self.likelihood, self.u = likelihood, u
         self.rows = None if matrix is None else self._whiten_rows(matrix)
+        self._factored: tuple[Covariance, Tensor] | None = None
 
     def _whiten_rows(self, matrix: Tensor) -> Tensor:
         """Return W J as rows [B or 1, M, C, H, W]."""
@@ -65,6 +66,20 @@ class Linearised:
             flat = torch.einsum("bmd,bm->bd", self._flat_rows(r), r.flatten(1))
             return flat.reshape(like.shape)
         return self._adjoint(self.likelihood.whiten_t(r, self.u))
+
+    def factor(self, covariance: Covariance, lanes: int) -> Tensor:
+        """Return the Cholesky factor of I + Ā C Āᵀ in double precision, [B or 1, M, M]."""
+        if self._factored is None or self._factored[0] is not covariance:
+            assert self.rows is not None
+            rows = self.rows
+            if not covariance.shared and rows.shape[0] == 1:
+                rows = rows.expand(lanes, *rows.shape[1:])
+            # Through the root, I + (Ā L)(Ā L)ᵀ is positive definite whatever the rounding.
+            half = covariance.rows_root(rows).flatten(2).double()
+            s = half @ half.mT
+            s = s + torch.eye(s.shape[-1], dtype=s.dtype, device=s.device)
+            self._factored = (covariance, torch.linalg.cholesky(s))
+        return self._factored[1]
 
     def _flat_rows(self, batch: Tensor) -> Tensor:
         assert self.rows is not None
@@ -99,14 +114,7 @@ def solve_dual(
         u (shape of r), the relative residual per lane [B], and the iterations.
     """
     if lin.rows is not None and not isinstance(covariance, Implicit):
-        rows = lin.rows
-        if not covariance.shared and rows.shape[0] == 1:
-            rows = rows.expand(like.shape[0], *rows.shape[1:])
-        # Through the root, I + (Ā L)(Ā L)ᵀ is positive definite whatever the rounding.
-        half = covariance.rows_root(rows.double()).flatten(2)
-        s = half @ half.mT
-        s = s + torch.eye(s.shape[-1], dtype=s.dtype, device=s.device)
-        factor = torch.linalg.cholesky(s)
+        factor = lin.factor(covariance, len(like))
         b = r.flatten(1).double()
         if factor.shape[0] == 1:
             u = torch.cholesky_solve(b.mT, factor[0]).mT

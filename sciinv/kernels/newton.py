@@ -37,6 +37,7 @@ class GaussNewton(Kernel):
     ) -> None:
         self.newton, self.moves = newton, moves
         self.tol, self.max_iter = tol, max_iter
+        self.enough = 0.1  # nats; the accept step sees to what is left
 
     def __call__(
         self, moments: Moments, problem: Problem, streams: Streams, progress: float
@@ -100,6 +101,7 @@ class GaussNewton(Kernel):
         z = torch.zeros_like(m)
         best = problem.nll(m)
         residual = torch.zeros_like(best)
+        active = torch.ones_like(best, dtype=torch.bool)
         for _ in range(self.newton):
             x = m + c.sqrt(z)
             lin, u = problem.linearise(x)
@@ -107,8 +109,8 @@ class GaussNewton(Kernel):
             w, residual, _ = solve_dual(lin, c, r, x, self.tol, self.max_iter)
             z_full = c.sqrt_t(lin.adjoint(w, x))
             step = torch.ones_like(best)
-            moved = torch.zeros_like(best, dtype=torch.bool)
-            z_next = z
+            moved = ~active  # a lane that has arrived stands still, whatever its neighbours do
+            before, z_next = best, z
             for _ in range(6):
                 z_try = z + per_lane(step, z) * (z_full - z)
                 value = problem.nll(m + c.sqrt(z_try)) + 0.5 * z_try.square().flatten(1).sum(1)
@@ -120,6 +122,7 @@ class GaussNewton(Kernel):
                     break
                 step = 0.5 * step
             z = z_next
-            if not bool(moved.any()):
+            active = before - best > self.enough
+            if not bool(active.any()):
                 break
         return z, residual

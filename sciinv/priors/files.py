@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from sciinv.errors import PriorError
 from sciinv.priors.network import LearnedPrior, NetworkSpec, Preconditioning
@@ -37,7 +37,7 @@ def save(prior: LearnedPrior, path: str | Path, *, storage: torch.dtype = torch.
     header = {KEY: json.dumps({"format": FORMAT, **prior.describe()}, sort_keys=True)}
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, part, metadata=header)
+    part.write_bytes(serialize(tensors, metadata=header))  # save_file would hide it from others
     part.replace(path)
 
 

@@ -303,6 +303,8 @@ def export(
     ends = (math.log10(prior.sigma_min), math.log10(prior.sigma_max))
     say(f"{config.name}: fitting widths")
     prior.widths = widths.measure(prior, x0, torch.logspace(*ends, level_count), seed=config.seed)
+    prior.metadata["validation"] = state.curve
+    files.save(prior, path, storage=torch.float16)
     say(f"{config.name}: errors")
     rows = evaluation.error_table(
         prior,
@@ -315,8 +317,6 @@ def export(
     samples = evaluation.unconditional(prior, 64, kind.shape, seed=config.seed)
     evaluation.picture(samples, out / f"{config.name}-samples.png")
     evaluation.picture(known[:32], out / f"{config.name}-training.png")
-    prior.metadata["validation"] = state.curve
-    files.save(prior, path, storage=torch.float16)
     pictures = {
         "Unconditional samples (Heun, 24 levels)": f"{config.name}-samples.png",
         "Training images": f"{config.name}-training.png",

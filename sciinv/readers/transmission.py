@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import median_filter
-from scipy.optimize import minimize_scalar
+from scipy.ndimage import maximum_filter, median_filter
 
 from sciinv.errors import DataError
 
@@ -95,10 +94,10 @@ def correct(
     blank = np.where(dead, typical, blank)
     y = -np.log(safe / blank)
     read = float(np.median(darks.var(0, ddof=1))) if len(darks) > 2 else 0.0
-    variance = (gain * safe + read) / safe**2 + gain / (len(flats) * blank)
-    return repair(
-        Sinogram(y, np.where(bad, np.inf, np.sqrt(variance)), blank, dark, float(gain)), bad
-    )
+    sd = np.sqrt((gain * safe + read) / safe**2 + gain / (len(flats) * blank))
+    _check_smooth(y[~bad.any(1)], float(np.median(sd)), where)
+    noise = np.where(bad, np.inf, sd)
+    return repair(Sinogram(y, noise, blank, dark, float(gain)), bad)
 
 
 def flat_gain(flats: np.ndarray, dark: np.ndarray) -> float:
@@ -129,23 +128,16 @@ def without_zingers(sinogram: Sinogram, threshold: float = 10.0) -> Sinogram:
     """Return the sinogram with single bright flashes (stray X-rays on the camera) repaired.
 
     A flash is a sample that lies `threshold` standard deviations below the median of its 3 × 3
-    neighbours, and below all of them but itself by 3.
+    neighbours, and 3 below the lowest of them.
     """
     y, sd = sinogram.y, sinogram.noise_sd
     depth = median_filter(y, 3) - y
     finite = np.where(np.isfinite(sd), sd, np.nanmedian(np.where(np.isinf(sd), np.nan, sd)))
-    footprint = np.ones((3, 3), bool)
-    footprint[1, 1] = False
-    second = -_largest(-y, footprint)
-    return repair(
-        sinogram, np.isinf(sd) | ((depth > threshold * finite) & (second - y > 3 * finite))
-    )
-
-
-def _largest(values: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import maximum_filter
-
-    return maximum_filter(values, footprint=footprint)
+    around = np.ones((3, 3), bool)
+    around[1, 1] = False
+    lowest = -maximum_filter(-y, footprint=around)
+    flash = (depth > threshold * finite) & (lowest - y > 3 * finite)
+    return repair(sinogram, np.isinf(sd) | flash)
 
 
 def without_rings(y: np.ndarray, width: int = 9) -> np.ndarray:
@@ -191,9 +183,10 @@ def estimated_noise(y: np.ndarray) -> np.ndarray:
 def rotation_centre(y: np.ndarray, angles: np.ndarray) -> float:
     """Return the detector element (from 0, with fraction) at which the rotation axis is seen.
 
-    A parallel view and the one half a turn later mirror each other about the axis. Up to 32 pairs
-    that are nearest to half a turn apart are compared; at the centre, their mean squared difference
-    is least relative to their variance where they overlap, by at least a third of the detector.
+    A parallel view and the one half a turn later mirror each other about the axis: at the centre,
+    their mean squared difference is least relative to their variance where they overlap, by at
+    least a third of the detector. Where no two views are exactly half a turn apart, the centres
+    at the two smallest departures from it are extrapolated to none.
 
     Args:
         y: Line integrals, [angle, detector].
@@ -202,19 +195,37 @@ def rotation_centre(y: np.ndarray, angles: np.ndarray) -> float:
     Raises:
         DataError: No two views are within 3° of half a turn apart.
     """
-    apart = (angles[None, :] - angles[:, None]) % 360
-    off = np.abs(apart - 180)
-    first, second = np.nonzero(np.triu(off <= max(0.5, 1.001 * float(off.min())), 1))
-    if not off.min() <= 3.0:
+    first, second = np.triu_indices(len(angles), 1)
+    off = (angles[second] - angles[first]) % 360 - 180
+    size = np.abs(off)
+    if not len(off) or not size.min() <= 3.0:
         raise DataError(
             "The rotation axis cannot be found",
             expected="two parallel views half a turn apart",
-            got=f"the nearest are {180 - float(off.min()):.4g}° apart",
-            remedy="give rotation_centre",
+            got=f"the nearest are {180 - float(size.min(initial=180)):.4g}° apart",
+            remedy="give rotation_axis",
         )
-    pick = np.unique(np.linspace(0, len(first) - 1, min(32, len(first))).astype(int))
-    a, b = y[first[pick]], y[second[pick]]
-    n = y.shape[1]
+    found: list[tuple[float, float]] = []
+    rest = np.ones(len(off), bool)
+    while rest.any() and len(found) < 2:
+        here = float(off[rest][np.argmin(size[rest])])
+        pairs = np.flatnonzero(np.abs(off - here) <= 0.05)
+        rest &= np.abs(off - here) > 0.05
+        if found and abs(here) > max(3.0, 3 * abs(found[0][0])):
+            break
+        pairs = pairs[np.unique(np.linspace(0, len(pairs) - 1, min(32, len(pairs))).astype(int))]
+        found.append((here, _mirror_centre(y[first[pairs]], y[second[pairs]])))
+        if abs(here) <= 0.05:
+            break
+    if len(found) == 1:
+        return found[0][1]
+    (m0, c0), (m1, c1) = found
+    return c0 - m0 * (c1 - c0) / (m1 - m0)
+
+
+def _mirror_centre(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the element about which the views b are best the mirrored views a."""
+    n = a.shape[1]
     k = np.arange(n, dtype=float)
 
     def difference(centre: float) -> float:
@@ -226,21 +237,18 @@ def rotation_centre(y: np.ndarray, angles: np.ndarray) -> float:
         part = mirror[seen] - low
         one, other = a[:, seen], b[:, low] * (1 - part) + b[:, low + 1] * part
         # Relative to what there is to see: two strips of air agree, and say nothing.
-        return float(np.mean((one - other) ** 2) / (one.var() + other.var()))
+        return float(np.mean((one - other) ** 2) / max(one.var() + other.var(), 1e-30))
 
     grid = np.arange(n / 6, n - n / 6, 0.5)
+    grid = np.round(2 * grid) / 2
     best = float(grid[int(np.argmin([difference(c) for c in grid]))])
-    # Interpolation at a fraction smooths noise, so the minimum is that of a parabola through
-    # points that are whole and half elements.
-    around = best + np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-    value = np.array([difference(c) for c in around])
+    # At whole and half elements nothing is interpolated, so that noise is the same in all.
+    around = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    value = np.array([difference(best + c) for c in around])
     if not np.isfinite(value).all():
         return best
-    curve = np.polyfit(around - best, value, 2)
-    if curve[0] <= 0:
-        return best
-    found = minimize_scalar(lambda c: np.polyval(curve, c), bounds=(-1, 1), method="bounded")
-    return best + float(found.x)
+    bend, slope, _ = np.polyfit(around, value, 2)
+    return best + float(np.clip(-slope / (2 * bend), -1, 1)) if bend > 0 else best
 
 
 def binned(values: np.ndarray, factor: int, where: Path | str | None = None) -> np.ndarray:
@@ -284,6 +292,22 @@ def _check_fields(counts: np.ndarray, flats: np.ndarray, darks: np.ndarray, wher
             got=f"a minimum of {lowest:.6g}",
             remedy="16-bit counts above 32767 were read as signed, or the data are corrected "
             "already: read them as unsigned, or as line integrals",
+        )
+
+
+def _check_smooth(y: np.ndarray, noise: float, where: object) -> None:
+    """Raise `DataError` where neighbouring elements have nothing in common, noise apart."""
+    if y.size == 0 or y.shape[1] < 8:
+        return
+    spread = float(np.median(np.abs(y - np.median(y))))
+    step = float(np.median(np.abs(np.diff(y, axis=1))))
+    if spread > 10 * noise and step > 0.8 * spread:
+        raise DataError(
+            "The counts are no picture of anything",
+            where=where,
+            expected="neighbouring elements that differ less than far ones",
+            got=f"a typical difference of {step:.3g} within a typical spread of {spread:.3g}",
+            remedy="check the byte order and the number of columns",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -65,12 +66,7 @@ def written_aside(
     """
     target = Path(path).absolute()
     if not overwrite and target.exists() and (target.is_file() or any(target.iterdir())):
-        raise StoreError(
-            f"The {kind} store is there already",
-            where=target,
-            expected="a name that is not taken",
-            remedy="remove it, choose another name, or pass overwrite=True",
-        )
+        raise _taken(target, kind)
     what = f"The {kind} store could not be written"
     partial = target.with_name(
         f".{target.name}.partial-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -81,7 +77,7 @@ def written_aside(
         partial.mkdir()
         yield partial
         seal(partial, kind, known or {})
-        _move(partial, target)
+        _move(partial, target, kind, overwrite)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         described = describe_os_error(error, target, what)
@@ -204,15 +200,28 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _move(partial: Path, target: Path) -> None:
-    old = None
-    if target.exists() and (target.is_file() or any(target.iterdir())):
-        old = target.with_name(f".{target.name}.old-{secrets.token_hex(4)}")
-        target.rename(old)
-    partial.rename(target)
+def _move(partial: Path, target: Path, kind: str, overwrite: bool) -> None:
+    if overwrite and target.exists():
+        target.rename(target.with_name(f".{target.name}.old-{secrets.token_hex(4)}"))
+    try:
+        partial.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise _taken(target, kind) from error
+        raise
     _flush(target.parent)
-    if old is not None:
+    # This one, and one that a process killed between the two renames left.
+    for old in target.parent.glob(f".{glob.escape(target.name)}.old-*"):
         shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+
+
+def _taken(target: Path, kind: str) -> StoreError:
+    return StoreError(
+        f"The {kind} store is there already",
+        where=target,
+        expected="a name that is not taken",
+        remedy="remove it, choose another name, or pass overwrite=True",
+    )
 
 
 def _remove_abandoned(target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -401,6 +402,9 @@ def test_products_work_under_inference_mode_and_after_a_copy() -> None:
         assert torch.equal(physics.A_adjoint(physics.A(x)), physics.A_adjoint(y))
     assert copy.deepcopy(physics).projector is physics.projector
     assert torch.equal(copy.deepcopy(physics).A(x), y)
+    sent = pickle.dumps(physics.projector)
+    assert len(sent) < 20_000  # matrices do not travel between processes
+    assert torch.equal(pickle.loads(sent).forward(x), y)
 
 
 @pytest.mark.parametrize("kind", ["parallel", "fan"])

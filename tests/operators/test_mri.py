@@ -335,3 +335,20 @@ def test_device_gives_the_same_numbers() -> None:
         (physics.A_adjoint_A(x.cuda()), both),
     ]:
         torch.testing.assert_close(got.cpu(), expected, rtol=0, atol=1e-5)
+
+
+def test_numbers_are_those_of_deepinv() -> None:
+    from deepinv.physics import MultiCoilMRI as Theirs
+
+    mask, maps = a_mask("points", 24, 20), simulate_maps(3, (24, 20))
+    ours = MultiCoilMRI(mask, maps, 0.1)
+    theirs = Theirs(
+        mask=torch.from_numpy(mask)[None, None].float(),
+        coil_maps=torch.from_numpy(maps)[None],
+        img_size=(24, 20),
+    )
+    x = torch.randn(2, 2, 24, 20)
+    y = theirs.A(x)
+    packed = ours.pack(torch.complex(y[:, 0], y[:, 1]))
+    torch.testing.assert_close(ours.A(x), packed, rtol=0, atol=2e-6)  # float32 rounding
+    torch.testing.assert_close(ours.A_adjoint(packed), theirs.A_adjoint(y), rtol=0, atol=2e-6)
