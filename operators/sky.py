@@ -88,12 +88,12 @@ class SkyTransform(torch.nn.Module):
             index: Visibilities of the legs, [M, L].
             weight: Weight of each leg's real and imaginary part, [B, 2, M, L].
         """
-        columns, rows = self.tables(weight)
-        c, s = rows[:, index], rows[:, self.n + index]  # [H, M, L]
-        p, q = weight[:, 0, None], weight[:, 1, None]  # [B, 1, M, L]
-        left = torch.cat([p * c + q * s, q * c - p * s], -1)  # [B, H, M, 2L]
-        right = torch.cat([columns[:, index], columns[:, self.n + index]], -1)  # [W, M, 2L]
-        return torch.einsum("bhmk,wmk->bmhw", left, right)
+        columns, rows = (table.mT for table in self.tables(weight))  # [2N, W], [2N, H]
+        c, s = rows[index], rows[self.n + index]  # [M, L, H]
+        p, q = weight[:, 0, ..., None], weight[:, 1, ..., None]  # [B, M, L, 1]
+        left = torch.cat([p * c + q * s, q * c - p * s], 2)  # [B, M, 2L, H]
+        right = torch.cat([columns[index], columns[self.n + index]], 1)  # [M, 2L, W]
+        return left.mT @ right
 
 
 def sky_image_spec(image_size: int, field_of_view_uas: float, flux_unit_jy: float) -> ImageSpec:
