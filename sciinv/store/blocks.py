@@ -17,6 +17,7 @@ import zarr
 Selection = dict[Hashable, slice]
 
 _SMALL = 1024  # bytes: below this a chunk of one unit costs more index than data
+_KEYS = {"name": "default", "separator": "."}  # chunk files beside each other: no folders
 _LARGE = 2**30  # bytes: the codecs of Zarr take no chunk of 2 GiB
 SHARD_BYTES = 2**28  # of one shard file, where the caller leaves the grid open
 
@@ -49,15 +50,16 @@ def create(root: Path, group: str, dataset: xr.Dataset, grid: Mapping[str, int])
     gridded = []
     for name, variable in dataset.variables.items():
         template[name].encoding = {}
-        if name in dataset.coords or variable.dtype.kind not in "fiubc":
+        encoding[name] = {"chunk_key_encoding": _KEYS}
+        if name in dataset.coords or variable.dtype.kind not in "fiubc" or 0 in variable.shape:
             continue
         if not set(grid) & set(variable.dims):
-            encoding[name] = {"chunks": _split(variable.shape, variable.dtype.itemsize)}
+            encoding[name]["chunks"] = _split(variable.shape, variable.dtype.itemsize)
             continue
         shards, layout = _layout(variable, grid)
         zeros = dask.array.zeros(variable.shape, dtype=variable.dtype, chunks=shards)
         template = template.assign({name: (variable.dims, zeros, variable.attrs)})
-        encoding[name] = layout
+        encoding[name] |= layout
         gridded.append(str(name))
     for name, variable in template.variables.items():
         if variable.dtype.kind == "U":  # fixed-width strings have no Zarr v3 specification
@@ -69,7 +71,7 @@ def create(root: Path, group: str, dataset: xr.Dataset, grid: Mapping[str, int])
         zarr_format=3,
         consolidated=False,
         compute=False,
-        encoding={k: v for k, v in encoding.items() if 0 not in dataset[k].shape},
+        encoding=encoding,
     )
     return gridded
 

@@ -320,16 +320,15 @@ def _link(
         return False
     there = {d: (s.start - part.start[str(d)]) // grid[str(d)] for d, s in block.items()}
     here = {d: s.start // grid[str(d)] for d, s in block.items()}
-    start = f"{group}/{name}/c/"
+    start = f"{group}/{name}/c."
     for file in part.files:
         if not file.startswith(start):
             continue
-        key = [int(k) for k in file.removeprefix(start).split("/")]
+        key = [int(k) for k in file.removeprefix(start).split(".")]
         if any(key[dims.index(d)] != k for d, k in there.items()):
             continue
         new = [here.get(d, k) for d, k in zip(dims, key, strict=True)]
-        linked = target.joinpath("c", *map(str, new))
-        linked.parent.mkdir(parents=True, exist_ok=True)
+        linked = target / ".".join(["c", *map(str, new)])
         try:
             _hard_link(part.path / file, linked)
         except OSError:
@@ -371,7 +370,7 @@ def _check_same(parts: list[_Shard], group: str, name: str) -> None:
     for part in parts:
         key = (part.start["item"], part.size["item"])
         other = seen.setdefault(key, part)
-        start = f"{group}/{name}/c/"
+        start = f"{group}/{name}/c."
         sums = [
             {f: e["sha256"] for f, e in p.files.items() if f.startswith(start)}
             for p in (part, other)

@@ -91,8 +91,9 @@ def verify(path: str | os.PathLike[str]) -> Verification:
 
 
 def _not_finite(name: str, variable: xr.DataArray) -> list[str]:
-    step = {str(d): 1 for d in ("draw", "item") if d in variable.dims}
-    for selection in blocks.selections(variable.sizes, step):
+    files = variable.encoding.get("shards") or variable.encoding.get("chunks") or variable.shape
+    grid = dict(zip(map(str, variable.dims), files, strict=True))
+    for selection in blocks.selections(variable.sizes, grid):
         count = int((~np.isfinite(variable.isel(selection).values)).sum())
         if count:
             where = ", ".join(f"{d} {s.start}" for d, s in selection.items())
