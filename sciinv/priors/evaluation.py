@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,6 +127,15 @@ def picture(images: Tensor, path: Path, columns: int = 8) -> None:
     part.replace(path)
 
 
+def _stretches(training: dict[str, Any]) -> str:
+    """Say which batch and learning rate held from which step on."""
+    return "; ".join(
+        f"batch {s['batch']} at rate {s['rate']:g}"
+        + (f" from step {s['from']:,}" * (s["from"] > 0))
+        for s in training["stretches"]
+    )
+
+
 def card(prior: LearnedPrior, rows: list[ErrorRow], limits: str, pictures: dict[str, str]) -> str:
     """Return the model card as Markdown."""
     m, t = prior.metadata, prior.metadata["training"]
@@ -149,7 +159,7 @@ def card(prior: LearnedPrior, rows: list[ErrorRow], limits: str, pictures: dict[
         f"{parameters / 1e6:.2f} million weights, EDM preconditioning |",
         f"| data | {m['data']['licence']} |",
         f"| seeds | training {t['seed']}; the held-out images are block 0 of that seed |",
-        f"| training | {t['steps']:,} steps of {t['batch']} images ({t['images']:,}), "
+        f"| training | {t['steps']:,} steps, {t['images']:,} images ({_stretches(t)}), "
         f"{t['seconds'] / 60:.0f} minutes on {t['threads']} CPU thread(s); {t['optimizer']} |",
         f"| command | `{m['command']}` |",
         "",

@@ -26,12 +26,15 @@ class NetworkSpec:
         nc: Feature channels at the four scales.
         nb: Residual blocks per scale.
         patch: Side of the pixel blocks that are folded into channels (1, 2, 4, …).
+        highpass: Also show F the image's fine structure in units of σ. At small σ the target of F
+            is the noise magnified to unit variance; without this F must learn the magnification.
     """
 
     channels: int = 1
     nc: tuple[int, int, int, int] = (32, 64, 128, 128)
     nb: int = 2
     patch: int = 2
+    highpass: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class EDMNetwork(nn.Module):
         self.sigma_range = sigma_range
         folded = spec.channels * spec.patch**2
         self.unet = DRUNet(
-            in_channels=folded + 1,  # deepinv adds the channel of the other map
+            in_channels=folded * (1 + spec.highpass) + 1,  # deepinv adds one for the other map
             out_channels=folded,
             nc=tuple(spec.nc),
             nb=spec.nb,
@@ -97,16 +100,30 @@ class EDMNetwork(nn.Module):
         """Return F(x, ln σ / 4) for an already scaled x."""
         H, W = x.shape[-2:]
         p, own = self.spec.patch, self.unet.m_tail.weight.dtype
-        x = _pad(x.to(own), 8 * p)
+        parts = [_pad(x, 8 * p).to(own)]
+        if self.spec.highpass:
+            magnify = (sigma**2 + self.sigma_data**2).sqrt() / sigma
+            fine = (parts[0] - _blur(parts[0])) * magnify.to(own)
+            parts.append(4 * torch.tanh(fine / 4))
         if p > 1:
-            x = F.pixel_unshuffle(x, p)
+            parts = [F.pixel_unshuffle(part, p) for part in parts]
         low, high = self.sigma_range
         level = (sigma.clamp(low, high).log() / 4).to(own)
-        maps = torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *x.shape[-2:])
-        x = self.unet.forward_unet(torch.cat([x, maps], 1))
+        maps = torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *parts[0].shape[-2:])
+        x = self.unet.forward_unet(torch.cat([parts[0], maps, *parts[1:]], 1))
         if p > 1:
             x = F.pixel_shuffle(x, p)
         return x[..., :H, :W]
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Binomial blur over 5 × 5 pixels; the edges are repeated."""
+    for axis in (-1, -2):
+        size = x.shape[axis]
+        here = torch.arange(size, device=x.device)
+        moved = [x.index_select(axis, (here + k).clamp(0, size - 1)) for k in (-2, -1, 1, 2)]
+        x = (6 * x + 4 * (moved[1] + moved[2]) + moved[0] + moved[3]) / 16
+    return x
 
 
 def _pad(x: Tensor, multiple: int) -> Tensor:

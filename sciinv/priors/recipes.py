@@ -28,6 +28,7 @@ class TrainConfig:
         nc: Feature channels of the network at its four scales.
         nb: Residual blocks per scale.
         patch: Side of the pixel blocks that are folded into channels.
+        highpass: Whether the network also gets the image's fine structure in units of σ.
         sigma_data: Root mean square of the images, units of u.
         sigma_min: Smallest σ that the prior shall serve, units of u.
         sigma_max: Largest, units of u.
@@ -57,6 +58,7 @@ class TrainConfig:
     nc: tuple[int, int, int, int] = (32, 64, 128, 128)
     nb: int = 2
     patch: int = 2
+    highpass: bool = False
     sigma_data: float = 0.5
     sigma_min: float = 0.01
     sigma_max: float = 30.0

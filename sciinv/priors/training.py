@@ -71,6 +71,17 @@ class State:
     finish_from: int = -1
     seconds: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
+    stretches: list[dict[str, float]] = field(default_factory=list)
+
+    FACTS = ("step", "finish_from", "seconds", "curve", "stretches")
+
+    @property
+    def images(self) -> int:
+        """Number of images that the network was shown, over all stretches of the run."""
+        ends = [s["from"] for s in self.stretches[1:]] + [self.step]
+        return int(
+            sum((b - s["from"]) * s["batch"] for s, b in zip(self.stretches, ends, strict=True))
+        )
 
     def save(self, path: Path) -> None:
         """Write a checkpoint (safetensors) aside and put it in place."""
@@ -82,7 +93,7 @@ class State:
                     tensors[f"{key}.{name}"] = self.optimizer.state[p][key]
         tensors |= {f"ema.{n}": p.detach() for n, p in self.ema.named_parameters()}
         tensors = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-        facts = {k: getattr(self, k) for k in ("step", "finish_from", "seconds", "curve")}
+        facts = {k: getattr(self, k) for k in self.FACTS}
         part = path.with_suffix(".part")
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, part, metadata={"state": json.dumps(facts)})
@@ -125,7 +136,7 @@ class State:
 def start(config: TrainConfig, kind: Family) -> State:
     """Return a fresh state with weights drawn from the seed."""
     torch.manual_seed(stream_seed(config.seed, "weights") % 2**31)
-    spec = NetworkSpec(kind.shape[0], config.nc, config.nb, config.patch)
+    spec = NetworkSpec(kind.shape[0], config.nc, config.nb, config.patch, config.highpass)
     ends = (config.sigma_min / 2, config.sigma_max * 2)
     network = EDMNetwork(spec, config.sigma_data, ends).to(memory_format=torch.channels_last)
     ema = EDMNetwork(spec, config.sigma_data, ends).to(memory_format=torch.channels_last)
@@ -179,7 +190,7 @@ def run(config: TrainConfig, state: State, kind: Family, source: object) -> Iter
         yield float(value.detach())
 
 
-_PLACES = ("source", "checkpoints", "output", "name", "nc", "nb", "patch")
+_PLACES = ("source", "checkpoints", "output", "name", "nc", "nb", "patch", "highpass")
 
 
 def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
@@ -187,7 +198,7 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
     from sciinv import __version__
 
     prior = LearnedPrior(
-        NetworkSpec(kind.shape[0], config.nc, config.nb, config.patch),
+        NetworkSpec(kind.shape[0], config.nc, config.nb, config.patch, config.highpass),
         Preconditioning(
             config.sigma_data, config.sigma_min, config.sigma_max, kind.offset, kind.scale
         ),
@@ -201,7 +212,8 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
             "training": {
                 **{k: v for k, v in asdict(config).items() if k not in _PLACES},
                 "steps": state.step,
-                "images": state.step * config.batch,
+                "images": state.images,
+                "stretches": state.stretches,
                 "seconds": round(state.seconds),
                 "optimizer": "Adam (0.9, 0.99), EDM loss, bfloat16 autocast, averaged weights",
             },
@@ -244,6 +256,9 @@ def train(
     if resume and path.is_file():
         state.restore(path)
         say(f"{config.name}: resumed at step {state.step}")
+    now = {"from": state.step, "batch": config.batch, "rate": config.rate}
+    if not state.stretches or any(state.stretches[-1][k] != now[k] for k in ("batch", "rate")):
+        state.stretches.append(now)
     if finish and state.finish_from < 0:
         state.finish_from = state.step
     held_out = images_of(config, kind, source, block=0, count=config.validation)

@@ -72,6 +72,26 @@ class TestNetwork:
             assert out.dtype == dtype
             assert torch.isfinite(out).all()
 
+    def test_fine_structure_is_shown_in_units_of_sigma(self):
+        # Without an image the extra channel of F is white noise less its blur: sd 0.89 at any σ.
+        spec = NetworkSpec(1, (8, 8, 8, 8), 1, patch=1, highpass=True)
+        network, seen = EDMNetwork(spec, 0.5, (0.001, 10.0)), []
+        network.unet.m_head.register_forward_pre_hook(lambda m, a: seen.append(a[0]))
+        eps = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        for sigma in (1e-3, 1e-2, 1.0):
+            network(sigma * eps, torch.full((1, 1, 1, 1), sigma))
+        for channels in seen:
+            # 1 − 2·36/256 + (70/256)² = 0.793; tanh takes 4 %, the sample 1 %.
+            assert channels[:, 3].std().item() == pytest.approx(0.793**0.5, rel=0.06)
+            torch.testing.assert_close(channels[:, 3], seen[0][:, 3], rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("highpass", [False, True])
+    def test_another_patch_and_fine_structure_take_any_size(self, highpass):
+        for patch in (1, 2, 4):
+            spec = NetworkSpec(2, (8, 8, 8, 8), 1, patch, highpass)
+            toy = LearnedPrior(spec, CONSTANTS, train_shape=(2, 32, 32))
+            assert toy(torch.zeros(1, 2, 33, 20), 0.1).shape == (1, 2, 33, 20)
+
     def test_physical_units_are_offset_and_scale(self, prior, x):
         u = (x - 0.1) / 0.02
         expected = 0.1 + 0.02 * prior.network(u, torch.full((3, 1, 1, 1), 0.5))

@@ -141,6 +141,12 @@ class TestRun:
         for a, b in zip(whole.parameters(), again.parameters(), strict=True):
             assert torch.equal(a, b)
 
+    def test_images_are_counted_over_stretches_of_other_batches(self, config):
+        training.train(config, max_steps=3, log=quiet)
+        prior = training.train(dataclasses.replace(config, batch=5), max_steps=2, log=quiet)
+        assert prior.metadata["training"]["images"] == 3 * 2 + 2 * 5
+        assert [s["from"] for s in prior.metadata["training"]["stretches"]] == [0, 3]
+
     def test_finishing_decays_and_ships_prior_card_and_pictures(self, config, tmp_path):
         training.train(config, max_steps=3, log=quiet)
         lines: list[str] = []
