@@ -27,6 +27,10 @@ class Covariance(ABC):
         """Return C v."""
         return self.sqrt(self.sqrt_t(v))
 
+    def power_spectrum(self, like: Tensor) -> Tensor | None:
+        """Return P(k) where C = F⁻¹ P F, to broadcast over `like`; None where C is not that."""
+        return None
+
     def rows(self, a: Tensor) -> Tensor:
         """Return C applied to each row of a, [B, M, C, H, W] → the same shape."""
         return self._by_row(self, a)
@@ -64,6 +68,10 @@ class Isotropic(Covariance):
         """Return r² v."""
         return self._r2(v) * v
 
+    def power_spectrum(self, like: Tensor) -> Tensor:
+        """Return r² at every frequency."""
+        return self._r2(like)
+
     def _by_row(self, act: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
         return act(a)
 
@@ -77,6 +85,10 @@ class Fourier(Covariance):
 
     def __init__(self, power: Tensor) -> None:
         self.power = power
+
+    def power_spectrum(self, like: Tensor) -> Tensor:
+        """Return P(k)."""
+        return self.power.to(like)
 
     def _apply(self, gain: Tensor, v: Tensor) -> Tensor:
         half = gain[..., : v.shape[-1] // 2 + 1].to(v)
