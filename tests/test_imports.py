@@ -21,7 +21,7 @@ LAYERS = [
     ["kernels"],
     ["samplers"],
     ["checks", "config"],
-    ["sampling", "pipeline", "calibration", "report", "reporting", "domain"],
+    ["sampling", "pipeline", "calibration", "report", "reporting", "domain", "experiments"],
     ["doctor", "launch", "commands"],
     ["cli"],
 ]

@@ -11,6 +11,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(train)
+    app.command()(calibrate)
 
 
 def train(
@@ -39,3 +40,47 @@ def train(
         training.export(chosen)
     else:
         training.train(chosen, finish=finish, resume=not fresh, max_steps=max_steps)
+
+
+def calibrate(
+    measurement: Annotated[
+        Path, typer.Argument(help="A measurement store: its operator and noise are simulated.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    prior: Annotated[Path, typer.Option(help="A .safetensors file; truths are drawn from it.")],
+    operator: Annotated[
+        str | None, typer.Option(help="Name or FILE.py:CLASS; the measurement's own by default.")
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option(help="Constructor parameters of the operator, a JSON object.")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="daps, dps, langevin or particles.")] = "daps",
+    setting: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the sampler; may be repeated.")
+    ] = None,
+    truths: Annotated[int, typer.Option(min=2, help="Simulated truths.")] = 16,
+    draws: Annotated[int, typer.Option(min=2, help="Draws per truth.")] = 19,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of truths, noise and draws.")] = 0,
+) -> None:
+    """Measure whether the draws' spread is the error that is made, on simulated truths.
+
+    Writes calibration.json, ranks.npy and calibration.png.
+    """
+    from sciinv import experiments
+    from sciinv.commands.output import json_object, key_values, progress, table
+    from sciinv.config import Operator, Prior, Sampler
+
+    with progress("truths") as report:
+        rows = experiments.calibrate(
+            measurement,
+            out,
+            operator=Operator(operator, json_object(params, "--params")),
+            prior=Prior(str(prior)),
+            sampler=Sampler(sampler, key_values(setting, "--setting")),
+            truths=truths,
+            draws=draws,
+            seed=seed,
+            progress=report,
+        )
+    table("calibration", ("what", "found", "right"), rows)
+    typer.echo(out)
