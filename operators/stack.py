@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics, Physics
-from sciinv.operators.base import Declared, MeasurementSpec
 from torch import Tensor
 
 from sciinv import likelihoods
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Gaussian, Likelihood
+from sciinv.operators.base import Declared, MeasurementSpec
 from sciinv.seeds import Streams
 
 
