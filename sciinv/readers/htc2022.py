@@ -1,6 +1,6 @@
 """The Helsinki Tomography Challenge 2022: fan-beam sinograms of acrylic discs, limited angles.
 
-Source: Meaney, Silva de Moura, Juvonen & Siltanen, Zenodo 10.5281/zenodo.8041800.
+Source: Meaney et al., Zenodo 10.5281/zenodo.8041800.
 """
 
 from __future__ import annotations
