@@ -21,7 +21,7 @@ LAYERS = [
     ["kernels"],
     ["samplers"],
     ["checks", "config"],
-    ["sampling", "pipeline", "calibration", "report", "reporting", "domain", "experiments"],
+    ["sampling", "pipeline", "calibration", "report", "reporting", "domain", "experiments", "convert"],
     ["doctor", "launch", "commands"],
     ["cli"],
 ]

@@ -117,3 +117,23 @@ def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
             )
         out[key] = yaml.safe_load(value)
     return out
+
+
+def number_range(text: str | None, option: str) -> range | None:
+    """Return the numbers of "FIRST:END", the end left out.
+
+    Raises:
+        ConfigError: It is not of this form, or empty.
+    """
+    if text is None:
+        return None
+    first, colon, end = text.partition(":")
+    if not (colon and first.isdigit() and end.isdigit() and int(first) < int(end)):
+        raise ConfigError(
+            "The option is no range of numbers",
+            where=option,
+            expected="FIRST:END with FIRST < END, e.g. 0:16",
+            got=text,
+            remedy="numbers count from 0; the end is left out",
+        )
+    return range(int(first), int(end))

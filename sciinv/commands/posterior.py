@@ -32,15 +32,26 @@ def convert(
         list[str] | None,
         typer.Option("--option", help="KEY=VALUE for the reader; may be repeated."),
     ] = None,
+    items: Annotated[
+        str | None, typer.Option(help="FIRST:END, the end left out; all by default.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
 ) -> None:
-    """Convert raw data (HDF5, UVFITS, MATLAB, NumPy) into a measurement store (Zarr)."""
-    from sciinv import pipeline
-    from sciinv.commands.output import key_values, say
+    """Convert raw data (HDF5, UVFITS, MATLAB, NumPy) into a measurement store (Zarr).
+
+    Items are read in parallel and written one after the other: memory does not grow with them.
+    """
+    from sciinv import convert as conversion
+    from sciinv.commands.output import key_values, number_range, progress
     from sciinv.config import Data
 
     path = raw[0] if len(raw) == 1 else tuple(raw)
     data = Data(reader, path, key_values(option, "--option"))
-    typer.echo(pipeline.prepare(data, out, say=say))
+    with progress("items") as report:
+        conversion.convert(
+            data, out, items=number_range(items, "--items"), workers=workers, progress=report
+        )
+    typer.echo(out)
 
 
 def sample(
