@@ -63,6 +63,7 @@ def assess(
     stats: xr.Dataset,
     classical: Mapping[str, np.ndarray] | None = None,
     components: int | None = None,
+    truth: np.ndarray | None = None,
 ) -> Trust:
     """Judge the draws of one item.
 
@@ -71,11 +72,14 @@ def assess(
         stats: The draws' statistics [draw]: "chi2", "acceptance" and others, as far as known.
         classical: Images [y, x] by name, in the same units.
         components: Number M of measured real components.
+        truth: The true image [y, x], where the data are simulated.
     """
     draws = int(summary.attrs["draws"])
     mean, sd = (summary[k].values.astype(np.float64) for k in ("mean", "sd"))
     low, high = (summary["quantiles"].values[i].astype(np.float64) for i in (0, -1))
-    level = 100 * float(summary["quantile"][-1] - summary["quantile"][0])
+    level = float(summary["quantile"][-1] - summary["quantile"][0])
+    # What the interval between interpolated order statistics of n draws holds of one more draw.
+    held = level * (draws - 1) / (draws + 1)
     signal = float(np.quantile(np.abs(mean), 0.99)) or float(np.abs(mean).max()) or 1.0
     inside = np.abs(mean) > _OBJECT * signal
     inside = inside if inside.any() else np.ones_like(inside)
@@ -92,7 +96,8 @@ def assess(
         *_fit(chi2, chi2_sd, components),
         _width(relative_sd, relative_width, significant, level),
         _where(summary["sd"], sd, signal),
-        *(_against(name, share, level) for name, share in outside.items()),
+        *(_against(name, share, level, held) for name, share in outside.items()),
+        *_inside(truth, low, high, inside, level, held),
         *_sampling(draws, float(summary["quantile"][0])),
         *_chain(stats),
     ]
@@ -136,8 +141,8 @@ def _fit(chi2: float | None, chi2_sd: float | None, components: int | None) -> l
 def _width(relative_sd: float, relative_width: float, significant: float, level: float) -> Finding:
     text = (
         f"Within the object a pixel is known to ± {_share(relative_sd)} of the signal (median "
-        f"standard deviation); its central {level:.4g} % interval is {_share(relative_width)} of "
-        f"the signal wide. {_share(significant)} of the object’s pixels stand more than two "
+        f"standard deviation); its central {100 * level:.4g} % interval is "
+        f"{_share(relative_width)} of the signal wide. {_share(significant)} of the object’s pixels stand more than two "
         "standard deviations from zero."
     )
     return Finding(text, significant < 0.5)
@@ -156,11 +161,29 @@ def _where(panel: xr.DataArray, sd: np.ndarray, signal: float) -> Finding:
     )
 
 
-def _against(name: str, share: float, level: float) -> Finding:
+def _against(name: str, share: float, level: float, held: float) -> Finding:
     return Finding(
-        f"The {name} reconstruction lies outside of the {level:.4g} % interval at {_share(share)} "
-        f"of the object’s pixels ({_share(1 - level / 100)} if it were one more draw)."
+        f"The {name} reconstruction lies outside of the {100 * level:.4g} % interval at "
+        f"{_share(share)} of the object’s pixels ({_share(1 - held)} if it were one more draw)."
     )
+
+
+def _inside(
+    truth: np.ndarray | None,
+    low: np.ndarray,
+    high: np.ndarray,
+    inside: np.ndarray,
+    level: float,
+    held: float,
+) -> list[Finding]:
+    if truth is None:
+        return []
+    share = float(((truth >= low) & (truth <= high))[inside].mean())
+    text = (
+        f"The truth lies within the {100 * level:.4g} % interval at {_share(share)} of the "
+        f"object’s pixels ({_share(held)} if it were one more draw)."
+    )
+    return [Finding(text, share < held - 0.1)]
 
 
 def _sampling(draws: int, lowest: float) -> list[Finding]:

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from sciinv import metrics, plots, report, store, trust, uncertainty
 from sciinv.errors import ConfigError, StoreError
+from sciinv.plots import style
 from sciinv.report import Problem, write_report
 
 
@@ -247,7 +248,9 @@ def test_a_number_is_given_with_the_places_that_its_uncertainty_allows(value, ex
 # --- trust -------------------------------------------------------------------------------------
 
 
-def judged(draws=24, mean=1.0, sd=0.1, chi2=1.0, components=2000, classical=None, **stats):
+def judged(
+    draws=24, mean=1.0, sd=0.1, chi2=1.0, components=2000, classical=None, truth=None, **stats
+):
     rng = np.random.default_rng(0)
     image = rng.normal(mean, sd, size=(draws, 1, 1, 20, 20)).astype("f4")
     data = xr.Dataset(
@@ -258,7 +261,7 @@ def judged(draws=24, mean=1.0, sd=0.1, chi2=1.0, components=2000, classical=None
         }
     )
     summary = uncertainty.summarize(data).isel(item=0, channel=0)
-    return trust.assess(summary, data.drop_vars("image").isel(item=0), classical, components)
+    return trust.assess(summary, data.drop_vars("image").isel(item=0), classical, components, truth)
 
 
 def test_a_sound_posterior_raises_no_doubt():
@@ -294,6 +297,18 @@ def test_a_classical_image_outside_of_the_interval_is_counted():
     found = judged(classical={"FBP": image})
     assert found.outside["FBP"] == pytest.approx(0.25, abs=0.01)
     assert any("FBP reconstruction lies outside" in f.text for f in found.findings)
+
+
+def test_the_truth_is_held_as_often_as_one_more_draw_would_be():
+    rng = np.random.default_rng(1)
+    expected = 0.9 * 23 / 25  # the levels that interpolated order statistics of 24 draws have
+    found = judged(truth=rng.normal(1.0, 0.1, (20, 20)))
+    text = next(f.text for f in found.findings if "The truth lies within" in f.text)
+    assert f"({100 * expected:.0f} % if it were one more draw)" in text
+    share = float(re.search(r"interval at ([\d.]+) %", text).group(1)) / 100
+    # 400 independent pixels: five standard errors.
+    assert share == pytest.approx(expected, abs=5 * np.sqrt(expected * (1 - expected) / 400))
+    assert any("truth" in f.text for f in judged(truth=np.full((20, 20), 1.3)).warnings)
 
 
 # --- figures -----------------------------------------------------------------------------------
@@ -353,7 +368,7 @@ def test_images_of_one_figure_share_their_scale_and_spreads_start_at_zero():
 
 def test_the_glowing_colours_rise_evenly_in_lightness():
     colours = plots.glow()(np.linspace(0, 1, 64))[:, :3]
-    steps = np.diff(plots._lightness(colours))
+    steps = np.diff(style.lightness_of(colours))
     assert (steps > 0).all()
     # 64 of 256 colours: a step is 4 or 5 of theirs.
     assert steps.max() / steps.min() < 1.5

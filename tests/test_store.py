@@ -511,7 +511,7 @@ def test_merging_across_file_systems_copies(tmp_path, monkeypatch):
     def refuses(*args, **kwargs):
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr("sciinv.store.merge._hard_link", refuses)
+    monkeypatch.setattr("sciinv.store.linking._hard_link", refuses)
     merged = store.merge_posteriors(paths, tmp_path / "all.zarr")
     xr.testing.assert_equal(store.to_dataset(store.open_posterior(merged)).load(), draws(range(8)))
     assert store.verify(merged).ok

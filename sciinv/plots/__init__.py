@@ -1,0 +1,21 @@
+"""Figures: draws, maps, fit to the data, calibration. Matplotlib objects without global state."""
+
+from sciinv.plots.diagnostics import calibration_figure, fit_figure
+from sciinv.plots.maps import draws_figure, map_figure, maps_figure, write_map
+from sciinv.plots.panel import plane, shared_limits
+from sciinv.plots.style import SPREAD, colour_map, glow, png
+
+__all__ = [
+    "SPREAD",
+    "calibration_figure",
+    "colour_map",
+    "draws_figure",
+    "fit_figure",
+    "glow",
+    "map_figure",
+    "maps_figure",
+    "plane",
+    "png",
+    "shared_limits",
+    "write_map",
+]
