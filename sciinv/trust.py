@@ -142,8 +142,8 @@ def _width(relative_sd: float, relative_width: float, significant: float, level:
     text = (
         f"Within the object a pixel is known to ± {_share(relative_sd)} of the signal (median "
         f"standard deviation); its central {100 * level:.4g} % interval is "
-        f"{_share(relative_width)} of the signal wide. {_share(significant)} of the object’s pixels stand more than two "
-        "standard deviations from zero."
+        f"{_share(relative_width)} of the signal wide. {_share(significant)} of the object’s "
+        "pixels stand more than two standard deviations from zero."
     )
     return Finding(text, significant < 0.5)
 
