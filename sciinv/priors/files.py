@@ -167,6 +167,7 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
             fixed_size=header.pop("fixed_size"),
             units=header.pop("units"),
             name=header.pop("name"),
+            inflate=float(header.pop("inflate", 1.0)),
             metadata=header,
         )
     except (KeyError, TypeError) as error:

@@ -155,6 +155,7 @@ class LearnedPrior(Prior):
         units: Unit of a pixel value.
         name: Name of the prior.
         widths: Fitted widths of p(x0 | x_t) in physical units, or None.
+        inflate: Factor on the fitted variances, found by calibration.
         metadata: Everything else the file says (data, licence, training).
 
     References:
@@ -171,6 +172,7 @@ class LearnedPrior(Prior):
         units: str = "",
         name: str = "prior",
         widths: FittedWidths | None = None,
+        inflate: float = 1.0,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -184,7 +186,7 @@ class LearnedPrior(Prior):
         self.offset, self.scale = c.offset, c.scale
         self.sigma_data = c.sigma_data * c.scale
         self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
-        self.widths = widths
+        self.widths, self.inflate = widths, inflate
         self.metadata = dict(metadata or {})
         self.inflate = float(self.metadata.get("inflate", 3.0))
         self.requires_grad_(False)
@@ -228,6 +230,7 @@ class LearnedPrior(Prior):
             "train_shape": list(self.train_shape),
             "fixed_size": self.shape is not None,
             "units": self.units,
+            "inflate": self.inflate,
             **self.metadata,
         }
 

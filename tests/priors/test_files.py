@@ -33,6 +33,7 @@ def prior() -> LearnedPrior:
         train_shape=(2, 32, 32),
         units="mT",
         name="toy",
+        inflate=3.0,
         widths=widths,
         metadata={"training": {"seed": 3}, "version": "0"},
     )
@@ -145,6 +146,7 @@ class TestRoundTrip:
         assert torch.equal(again(x, 0.01), prior(x, 0.01))
         assert again.describe() == prior.describe()
         assert (again.units, again.name, again.shape) == ("mT", "toy", None)
+        assert again.inflate == 3.0
         assert again.widths is not None
         torch.testing.assert_close(
             again.widths.isotropic, prior.widths.isotropic, rtol=1e-12, atol=0
