@@ -231,8 +231,9 @@ class Sampler(Reconstructor):
         spec = getattr(physics, "image_spec", None)
         if spec is not None:
             coords["channel"] = list(spec.channels)
-            coords["y"] = ("y", np.asarray(spec.y), {"units": spec.axis_units})
-            coords["x"] = ("x", np.asarray(spec.x), {"units": spec.axis_units})
+            for axis, name in zip(("y", "x"), spec.axis_names, strict=True):
+                about_axis = {"units": spec.axis_units, "long_name": name}
+                coords[axis] = (axis, np.asarray(getattr(spec, axis)), about_axis)
             attrs["units"] = spec.units
         variables: dict[str, Any] = {"image": (("draw", "item", "channel", "y", "x"), stack, attrs)}
         for key, value in stats.items():
