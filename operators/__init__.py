@@ -18,6 +18,7 @@ from sciinv.errors import ConfigError, OperatorError
 REGISTRY: dict[str, tuple[str, str, str]] = {
     "mri": ("mri", "MultiCoilMRI", "multi-coil Cartesian MRI, y_c = M F S_c x"),
     "ct": ("ct", "CT", "X-ray CT, parallel or fan beam, line integrals of attenuation"),
+    "ct-counts": ("ct", "CTCounts", "X-ray CT photon counts, Poisson, I0 exp(−line integral)"),
     "visibilities": ("interferometry", "Visibilities", "complex visibilities of a sky image"),
     "closures": (
         "interferometry",

@@ -41,7 +41,8 @@ def make_report(
         title: Heading.
         operator: The operator, for the usual reconstructions; the measurement's own if None.
         items: How many items are shown, from the first.
-        reference: An image to compare with, NumPy [y, x] or [item, y, x].
+        reference: An image to compare with, NumPy [y, x] or [item, y, x]; or a segmentation of
+            the Helsinki challenge (.mat), against which segmentations are scored.
 
     Raises:
         SciinvError: A store is not whole, or the reference does not fit.
@@ -53,11 +54,16 @@ def make_report(
     draws = uncertainty.as_dataset(posterior)
     heading = title or str(dataset.attrs.get("title", "Reconstruction"))
     found = json.loads(Path(quantities).read_text()) if quantities is not None else []
-    truth = _reference(reference, draws.sizes["item"])
+    segmented = reference is not None and reference.endswith(".mat")
+    truth = None if segmented else _reference(reference, draws.sizes["item"])
     name = dataset.attrs["operator"]
     sections = []
     for item in range(min(items, draws.sizes["item"])):
         physics, y = build(dataset, operator or Operator(), item)
+        classical = _classical(physics, y)
+        numbers = domain.spoken(found[item]) if found else {}
+        if segmented and reference is not None:
+            numbers |= _segmentation_scores(reference, maps, draws, classical, item)
         sections.append(
             report.Problem(
                 title=heading if draws.sizes["item"] == 1 else f"{heading}, item {item}",
@@ -66,9 +72,9 @@ def make_report(
                 summary=maps,
                 measurement=_described(dataset, physics),
                 components=_components(physics, y),
-                classical=_classical(physics, y),
+                classical=classical,
                 truth=None if truth is None else truth[item],
-                domain=domain.spoken(found[item]) if found else {},
+                domain=numbers,
                 operator=name,
             )
         )
@@ -109,6 +115,26 @@ def _classical(physics: Any, y: torch.Tensor) -> Mapping[str, np.ndarray]:
         return {}
     torch.set_num_threads(1)
     return {k: v[0].detach().cpu().numpy() for k, v in physics.classical(y).items()}
+
+
+def _segmentation_scores(
+    path: str, maps: xr.Dataset, draws: xr.Dataset, classical: Mapping[str, np.ndarray], item: int
+) -> dict[str, Any]:
+    """Return the Matthews correlation of the mean, of single draws, and of the usual images."""
+    from sciinv.readers import htc2022
+    from sciinv.segmentation import score
+
+    reference = np.asarray(htc2022.read_segmentation(locate(path, "reference"))).astype(bool)
+    mean = maps["mean"].isel(item=item, channel=0).values
+    each = [
+        score(draws["image"].isel(draw=k, item=item, channel=0).values, reference)
+        for k in range(draws.sizes["draw"])
+    ]
+    found: dict[str, Any] = {"Matthews correlation, mean": f"{score(mean, reference):.4f}"}
+    found["Matthews correlation, single draws"] = (float(np.mean(each)), float(np.std(each)))
+    for name, image in classical.items():
+        found[f"Matthews correlation, {name}"] = f"{score(np.squeeze(image), reference):.4f}"
+    return found
 
 
 def _reference(path: str | None, items: int) -> np.ndarray | None:

@@ -159,7 +159,7 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
                 expected="deepinv.models.DRUNet with preconditioning 'edm'",
                 got=" with ".join(map(str, kind)),
             )
-        network["nc"] = tuple(network["nc"])
+        network = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}
         return LearnedPrior(
             NetworkSpec(**network),
             Preconditioning(**edm),

@@ -97,7 +97,9 @@ class GaussianMixture(Prior):
         r, m, values = self._components(x_t, sigma)
         u = self.vectors.to(x_t)
         mean = (r[..., None] * m).sum(1)
-        within = torch.einsum("bk,bke,kde,kfe->bdf", r, values, u, u)
+        size = u.shape[-1]
+        outer = torch.einsum("kde,kfe->kedf", u, u).reshape(-1, size * size)
+        within = ((r[..., None] * values).flatten(1) @ outer).reshape(-1, size, size)
         d = m - mean[:, None]
         return within + torch.einsum("bk,bkd,bkf->bdf", r, d, d)
 

@@ -28,6 +28,8 @@ class NetworkSpec:
         patch: Side of the pixel blocks that are folded into channels (1, 2, 4, …).
         highpass: Also show F the image's fine structure in units of σ. At small σ the target of F
             is the noise magnified to unit variance; without this F must learn the magnification.
+        mean_size: (H, W) of the mean image of the class, which F is then shown too, or None. It
+            tells F where it is, and what to return where nothing can be seen through the noise.
     """
 
     channels: int = 1
@@ -35,6 +37,7 @@ class NetworkSpec:
     nb: int = 2
     patch: int = 2
     highpass: bool = False
+    mean_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class EDMNetwork(nn.Module):
         sigma_range: (least, greatest) σ of training; outside it the map of ln σ stays constant.
     """
 
+    mean: Tensor
+
     def __init__(
         self, spec: NetworkSpec, sigma_data: float, sigma_range: tuple[float, float]
     ) -> None:
@@ -77,8 +82,11 @@ class EDMNetwork(nn.Module):
         self.sigma_data = sigma_data
         self.sigma_range = sigma_range
         folded = spec.channels * spec.patch**2
+        if spec.mean_size is not None:
+            self.register_buffer("mean", torch.zeros(1, spec.channels, *spec.mean_size))
+        # deepinv adds the channel of the second map.
         self.unet = DRUNet(
-            in_channels=folded * (1 + spec.highpass) + 1,  # deepinv adds one for the other map
+            in_channels=folded * (1 + spec.highpass + (spec.mean_size is not None)) + 1,
             out_channels=folded,
             nc=tuple(spec.nc),
             nb=spec.nb,
@@ -105,6 +113,14 @@ class EDMNetwork(nn.Module):
             magnify = (sigma**2 + self.sigma_data**2).sqrt() / sigma
             fine = (parts[0] - _blur(parts[0])) * magnify.to(own)
             parts.append(4 * torch.tanh(fine / 4))
+        if self.spec.mean_size is not None:
+            if tuple(self.spec.mean_size) != (H, W):
+                raise PriorError(
+                    "The prior knows the mean of its images, so it holds for their size alone",
+                    expected=f"H, W = {tuple(self.spec.mean_size)}",
+                    got=(H, W),
+                )
+            parts.append(_pad(self.mean / self.sigma_data, 8 * p).to(own).expand_as(parts[0]))
         if p > 1:
             parts = [F.pixel_unshuffle(part, p) for part in parts]
         low, high = self.sigma_range

@@ -28,6 +28,7 @@ from sciinv.priors.phantoms import Family, family
 from sciinv.priors.recipes import Pool, TrainConfig, images_of
 from sciinv.seeds import stream_seed
 
+MEAN_OF = 512  # images that the mean of a class is taken over
 CURVE = (0.02, 0.05, 0.2, 1.0, 5.0, 20.0)
 
 
@@ -86,6 +87,8 @@ class State:
     def save(self, path: Path) -> None:
         """Write a checkpoint (safetensors) aside and put it in place."""
         tensors: dict[str, Tensor] = {}
+        if self.network.spec.mean_size is not None:
+            tensors["mean"] = self.network.mean
         for name, p in self.network.named_parameters():
             tensors[f"network.{name}"] = p.detach()
             for key in ("exp_avg", "exp_avg_sq"):
@@ -118,6 +121,8 @@ class State:
     def _take(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for part, module in (("network", self.network), ("ema", self.ema)):
+                if module.spec.mean_size is not None:
+                    module.mean.copy_(tensors["mean"])
                 for name, p in module.named_parameters():
                     p.copy_(tensors[f"{part}.{name}"])
             for name, p in self.network.named_parameters():
@@ -133,10 +138,18 @@ class State:
             setattr(self, key, value)
 
 
+def spec_of(config: TrainConfig, kind: Family) -> NetworkSpec:
+    """Return the sizes of the network of a run."""
+    size = kind.shape[1:] if config.mean else None
+    return NetworkSpec(
+        kind.shape[0], config.nc, config.nb, config.patch, config.highpass, mean_size=size
+    )
+
+
 def start(config: TrainConfig, kind: Family) -> State:
     """Return a fresh state with weights drawn from the seed."""
     torch.manual_seed(stream_seed(config.seed, "weights") % 2**31)
-    spec = NetworkSpec(kind.shape[0], config.nc, config.nb, config.patch, config.highpass)
+    spec = spec_of(config, kind)
     ends = (config.sigma_min / 2, config.sigma_max * 2)
     network = EDMNetwork(spec, config.sigma_data, ends).to(memory_format=torch.channels_last)
     ema = EDMNetwork(spec, config.sigma_data, ends).to(memory_format=torch.channels_last)
@@ -190,7 +203,7 @@ def run(config: TrainConfig, state: State, kind: Family, source: object) -> Iter
         yield float(value.detach())
 
 
-_PLACES = ("source", "checkpoints", "output", "name", "nc", "nb", "patch", "highpass")
+_PLACES = ("source", "checkpoints", "output", "name", "nc", "nb", "patch", "highpass", "mean")
 
 
 def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
@@ -198,7 +211,7 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
     from sciinv import __version__
 
     prior = LearnedPrior(
-        NetworkSpec(kind.shape[0], config.nc, config.nb, config.patch, config.highpass),
+        spec_of(config, kind),
         Preconditioning(
             config.sigma_data, config.sigma_min, config.sigma_max, kind.offset, kind.scale
         ),
@@ -256,6 +269,10 @@ def train(
     if resume and path.is_file():
         state.restore(path)
         say(f"{config.name}: resumed at step {state.step}")
+    elif config.mean:
+        known = images_of(config, kind, source, block=1, count=MEAN_OF)
+        for network in (state.network, state.ema):
+            network.mean.copy_(known.mean(0))
     now = {"from": state.step, "batch": config.batch, "rate": config.rate}
     if not state.stretches or any(state.stretches[-1][k] != now[k] for k in ("batch", "rate")):
         state.stretches.append(now)

@@ -15,6 +15,7 @@ READERS: dict[str, str] = {
     "kspace": "Cartesian multi-coil k-space: fastMRI and ISMRMRD HDF5, BART, NumPy",
     "htc2022": "Helsinki tomography challenge 2022, fan-beam sinograms (MATLAB)",
     "uvfits": "visibilities of an interferometer, UVFITS",
+    "sinogram": "plain CT sinograms: NumPy, HDF5, Zarr, TIFF",
     "dxchange": "raw counts of a synchrotron, DXchange HDF5",
 }
 

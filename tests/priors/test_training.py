@@ -141,6 +141,21 @@ class TestRun:
         for a, b in zip(whole.parameters(), again.parameters(), strict=True):
             assert torch.equal(a, b)
 
+    def test_the_mean_of_the_class_survives_stop_and_file(self, config, monkeypatch, tmp_path):
+        monkeypatch.setattr(training, "MEAN_OF", 16)
+        known = dataclasses.replace(config, mean=True)
+        first = training.train(known, max_steps=2, log=quiet)
+        again = training.train(known, max_steps=1, log=quiet)
+        assert torch.equal(first.network.mean, again.network.mean)
+        # Sources of total flux 500 in u: so has their mean.
+        assert float(again.network.mean.sum()) == pytest.approx(500, rel=1e-3)
+        files.save(again, tmp_path / "a.safetensors")
+        loaded = files.load(tmp_path / "a.safetensors")
+        x = torch.rand(2, 1, 64, 64) / 500
+        assert torch.equal(loaded(x, 1e-3), again(x, 1e-3))
+        with pytest.raises(PriorError, match="holds for their size alone"):
+            loaded(x[..., :32], 1e-3)
+
     def test_images_are_counted_over_stretches_of_other_batches(self, config):
         training.train(config, max_steps=3, log=quiet)
         prior = training.train(dataclasses.replace(config, batch=5), max_steps=2, log=quiet)
