@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -280,7 +281,7 @@ def importance_reference(
     prior: GaussianMixture, physics: Nonlinear, y: Tensor, draws: int, seed: int = 0,
     proposals: int = 400_000,
 ) -> tuple[Tensor, float]:  # fmt: skip
-    """Return samples of p(x0 | y) by importance sampling from the prior, and the effective number."""
+    """Return samples of p(x0 | y) by importance sampling from the prior, and their number."""
     chunks, logs = [], []
     like = torch.zeros(1, dtype=torch.float64)
     g = torch.Generator().manual_seed(seed)
@@ -337,47 +338,53 @@ def samplers_of(draws: int) -> dict[str, Callable[[Any], Sampler]]:
 def suite(full: bool) -> Iterator[tuple[str, str, Callable[[], Row]]]:
     """Yield (group, name, function) of every case; small where not `full`."""
     draws = 1000 if full else 300
-    for prior_kind in ("white", "1/f", "smooth + rough"):
-        for operator in ("mask", "fourier", "blur", "ct", "dense"):
-            for sd in (0.01, 0.1, 1.0) if full else (0.1,):
-                for side in (16, 32) if full and sd == 0.1 else (8 if not full else 16,):
-                    yield (
-                        "gaussian",
-                        f"{prior_kind}, {operator}, noise {sd}, D {side * side}",
-                        lambda a=prior_kind, b=operator, c=sd, d=side: gaussian_case(
-                            a, b, c, d, draws, lambda p: DAPS(p, levels=10, micro_batch=250)
-                        ),
-                    )
+    makers = samplers_of(draws)
+
+    def exact(prior: Gaussian) -> Sampler:
+        return DAPS(prior, levels=10, micro_batch=250)
+
+    for kind, operator, sd, side in _gaussian_grid(full):
+        yield (
+            "gaussian",
+            f"{kind}, {operator}, noise {sd}, D {side * side}",
+            partial(gaussian_case, kind, operator, sd, side, draws, exact),
+        )
     for sd in (0.05, 0.3):
-        for name, make in samplers_of(draws).items():
+        for name, make in makers.items():
             if not full and "paper" in name:
                 continue
             for seed in range(20 if full else 2):
+                problem = random_mixture(seed, sd)
                 yield (
                     "mixture",
                     f"{name}; β = {sd}; problem {seed}",
-                    lambda s=seed, c=sd, m=make: mixture_case(random_mixture(s, c), draws, m),
+                    partial(mixture_case, problem, draws, make),
                 )
-    for name, make in samplers_of(draws).items():
-        if name.startswith(("particles", "tweedie DAPS, 50 levels ×")):
-            for seed in range(5 if full else 1):
-                yield (
-                    "large",
-                    f"{name}; problem {seed}",
-                    lambda s=seed, m=make: mixture_case(
-                        random_mixture(
-                            s, 0.05, 25, (1, 8, 8), projections(8, np.linspace(0, 60, 4))
-                        ),
-                        draws,
-                        m,
-                    ),
-                )
+    rows = projections(8, np.linspace(0, 60, 4))
+    for name in ("particles, 50 levels", "tweedie DAPS, 50 levels × 4 sweeps"):
+        for seed in range(3 if full else 1):
+            problem = random_mixture(seed, 0.05, 25, (1, 8, 8), rows)
+            yield (
+                "large",
+                f"{name}; problem {seed}",
+                partial(mixture_case, problem, draws, makers[name]),
+            )
     for kind in ("phase", "counts", "closures"):
-        for name, make in samplers_of(draws).items():
-            if name in ("particles, 50 levels", "tweedie DAPS, 50 levels"):
-                for seed in range(10 if full else 1):
-                    yield (
-                        "nonlinear",
-                        f"{kind}; {name}; problem {seed}",
-                        lambda k=kind, s=seed, m=make: nonlinear_case(k, s, draws, m),
-                    )
+        for name in ("particles, 50 levels", "tweedie DAPS, 50 levels"):
+            for seed in range(10 if full else 1):
+                yield (
+                    "nonlinear",
+                    f"{kind}; {name}; problem {seed}",
+                    partial(nonlinear_case, kind, seed, draws, makers[name]),
+                )
+
+
+def _gaussian_grid(full: bool) -> Iterator[tuple[str, str, float, int]]:
+    for kind in ("white", "1/f", "smooth + rough"):
+        for operator in ("mask", "fourier", "blur", "ct", "dense"):
+            if not full:
+                yield kind, operator, 0.1, 8
+                continue
+            for sd in (0.01, 0.1, 1.0):
+                yield kind, operator, sd, 16
+            yield kind, operator, 0.1, 32

@@ -1,7 +1,8 @@
 """Segmentation of one material, and its score against a reference on a finer grid.
 
-The score is the Matthews correlation of the Helsinki Tomography Challenge 2022. An image is enlarged
-to the reference's grid by linear interpolation and cut at Otsu's threshold, which needs no truth.
+The score is the Matthews correlation of the Helsinki Tomography Challenge 2022. An image is
+enlarged to the reference's grid by linear interpolation and cut at Otsu's threshold, which needs no
+truth.
 """
 
 from __future__ import annotations
