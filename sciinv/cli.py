@@ -12,6 +12,7 @@ from sciinv import __version__
 from sciinv.commands import operator, posterior, prior, workflow
 from sciinv.commands.output import print_error
 from sciinv.errors import SciinvError
+from sciinv.jobs import quiet_imports
 
 app = typer.Typer(
     name="sciinv",
@@ -47,6 +48,7 @@ for part in (workflow, posterior, operator, prior):
 
 def main() -> None:
     """Run the command line; exit code 1 for a failure, 2 for a wrong call."""
+    quiet_imports()
     try:
         app(prog_name="sciinv")
     except SciinvError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,12 @@ from sciinv.errors import SciinvError
 
 Say = Callable[[str], None]
 INTERNAL = 70  # exit code of a failure that is not the user's (EX_SOFTWARE)
+
+
+def quiet_imports() -> None:
+    """Silence what torch tells deepinv's authors while it is imported."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.jit")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
 @contextmanager
@@ -29,6 +36,7 @@ def guard(log: str | Path) -> Iterator[Say]:
     Yields:
         A function that writes a line, with the time, to the log.
     """
+    quiet_imports()
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", buffering=1, encoding="utf-8") as stream:
