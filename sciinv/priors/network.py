@@ -30,6 +30,8 @@ class NetworkSpec:
             is the noise magnified to unit variance; without this F must learn the magnification.
         mean_size: (H, W) of the mean image of the class, which F is then shown too, or None. It
             tells F where it is, and what to return where nothing can be seen through the noise.
+        phase: Take the slow phase off a complex image (channels real, imaginary) before F and put
+            it back after, so that D(e^{iθ} x, σ) = e^{iθ} D(x, σ) whatever the weights.
     """
 
     channels: int = 1
@@ -38,6 +40,7 @@ class NetworkSpec:
     patch: int = 2
     highpass: bool = False
     mean_size: tuple[int, int] | None = None
+    phase: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,11 @@ class EDMNetwork(nn.Module):
         """Return F(x, ln σ / 4) for an already scaled x."""
         H, W = x.shape[-2:]
         p, own = self.spec.patch, self.unet.m_tail.weight.dtype
-        parts = [_pad(x, 8 * p).to(own)]
+        x = _pad(x, 8 * p)
+        if self.spec.phase:
+            slow = _slow_phase(x)
+            x = _turn(x, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
+        parts = [x.to(own)]
         if self.spec.highpass:
             magnify = (sigma**2 + self.sigma_data**2).sqrt() / sigma
             fine = (parts[0] - _blur(parts[0])) * magnify.to(own)
@@ -129,7 +136,24 @@ class EDMNetwork(nn.Module):
         x = self.unet.forward_unet(torch.cat([parts[0], maps, *parts[1:]], 1))
         if p > 1:
             x = F.pixel_shuffle(x, p)
+        if self.spec.phase:
+            x = _turn(x.to(slow.dtype), slow)
         return x[..., :H, :W]
+
+
+def _slow_phase(x: Tensor) -> Tensor:
+    """Return the unit complex numbers [B, 2, H, W] of x blurred over about 7 pixels (sd)."""
+    coarse = F.avg_pool2d(x, 8)
+    coarse = F.avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)
+    slow = F.interpolate(coarse, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    return slow / (slow.square().sum(1, keepdim=True) + 1e-12).sqrt()
+
+
+def _turn(x: Tensor, by: Tensor) -> Tensor:
+    """Return the complex product of two-channel images."""
+    re, im = x[:, :1], x[:, 1:]
+    c, s = by[:, :1], by[:, 1:]
+    return torch.cat([c * re - s * im, c * im + s * re], 1)
 
 
 def _blur(x: Tensor) -> Tensor:

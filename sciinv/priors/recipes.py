@@ -30,6 +30,7 @@ class TrainConfig:
         patch: Side of the pixel blocks that are folded into channels.
         highpass: Whether the network also gets the image's fine structure in units of σ.
         mean: Whether it also gets the mean image of the class (families of one fixed size).
+        phase: Whether the slow phase of complex images is taken off before the network.
         sigma_data: Root mean square of the images, units of u.
         sigma_min: Smallest σ that the prior shall serve, units of u.
         sigma_max: Largest, units of u.
@@ -61,6 +62,7 @@ class TrainConfig:
     patch: int = 2
     highpass: bool = False
     mean: bool = False
+    phase: bool = False
     sigma_data: float = 0.5
     sigma_min: float = 0.01
     sigma_max: float = 30.0

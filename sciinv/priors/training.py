@@ -142,7 +142,7 @@ def spec_of(config: TrainConfig, kind: Family) -> NetworkSpec:
     """Return the sizes of the network of a run."""
     size = kind.shape[1:] if config.mean else None
     return NetworkSpec(
-        kind.shape[0], config.nc, config.nb, config.patch, config.highpass, mean_size=size
+        kind.shape[0], config.nc, config.nb, config.patch, config.highpass, size, config.phase
     )
 
 
@@ -203,7 +203,18 @@ def run(config: TrainConfig, state: State, kind: Family, source: object) -> Iter
         yield float(value.detach())
 
 
-_PLACES = ("source", "checkpoints", "output", "name", "nc", "nb", "patch", "highpass", "mean")
+_PLACES = (
+    "source",
+    "checkpoints",
+    "output",
+    "name",
+    "nc",
+    "nb",
+    "patch",
+    "highpass",
+    "mean",
+    "phase",
+)
 
 
 def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -85,6 +86,29 @@ class TestNetwork:
             # 1 − 2·36/256 + (70/256)² = 0.793; tanh takes 4 %, the sample 1 %.
             assert channels[:, 3].std().item() == pytest.approx(0.793**0.5, rel=0.06)
             torch.testing.assert_close(channels[:, 3], seen[0][:, 3], rtol=1e-4, atol=1e-4)
+
+    def test_a_turn_of_the_phase_goes_through(self):
+        torch.manual_seed(0)
+        spec = NetworkSpec(2, (8, 8, 8, 8), 1, patch=2, highpass=True, phase=True)
+        toy = LearnedPrior(spec, Preconditioning(0.5, 0.01, 20.0), train_shape=(2, 32, 32)).double()
+        z = torch.randn(2, 2, 37, 50, generator=torch.Generator().manual_seed(1)).double()
+
+        def turned(x):
+            c, s = math.cos(0.7), math.sin(0.7)
+            return torch.stack([c * x[:, 0] - s * x[:, 1], s * x[:, 0] + c * x[:, 1]], 1)
+
+        torch.testing.assert_close(toy(turned(z), 0.3), turned(toy(z, 0.3)), rtol=0, atol=1e-9)
+
+    def test_derivatives_go_through_the_phase(self):
+        torch.manual_seed(0)
+        spec = NetworkSpec(2, (8, 8, 8, 8), 1, patch=1, phase=True)
+        toy = LearnedPrior(spec, Preconditioning(0.5, 0.01, 20.0), train_shape=(2, 32, 32)).double()
+        x, v = torch.randn(2, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+        _, jv = torch.func.jvp(lambda z: toy(z, 0.3), (x,), (v,))
+        h = 1e-6
+        difference = (toy(x + h * v, 0.3) - toy(x - h * v, 0.3)) / (2 * h)
+        # Central difference: h² of the third derivative, and kinks of ReLU within h.
+        torch.testing.assert_close(jv, difference, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("highpass", [False, True])
     def test_another_patch_and_fine_structure_take_any_size(self, highpass):
