@@ -36,6 +36,7 @@ rule all:
     default_target: True
     input:
         expand(f"{OUT}/{{problem}}/report", problem=CONFIG.problems),
+        f"{OUT}/report.html",
 
 
 include: "workflows/rules/measurement.smk"

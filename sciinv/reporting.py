@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,55 +17,89 @@ from sciinv.config import Operator
 from sciinv.errors import DataError
 from sciinv.places import locate
 from sciinv.sampling import build
+from sciinv.store.atomic import write_file
 
 
-def make_report(
-    measurement: str | Path,
-    posterior: str | Path,
-    summary: str | Path,
-    out: str | Path,
-    *,
-    quantities: str | Path | None = None,
-    title: str = "",
-    operator: Operator | None = None,
-    items: int = 1,
-    reference: str | None = None,
-) -> Path:
-    """Write `index.html`, and each shown map as a PNG beside it.
+@dataclass(frozen=True)
+class Stores:
+    """The stores of one problem and how they are shown.
 
-    Args:
+    Attributes:
         measurement: The measurement store.
         posterior: The posterior store.
         summary: The summary store.
-        out: The folder to make.
         quantities: The JSON file of the field's quantities.
         title: Heading.
         operator: The operator, for the usual reconstructions; the measurement's own if None.
         items: How many items are shown, from the first.
         reference: An image to compare with, NumPy [y, x] or [item, y, x]; or a segmentation of
             the Helsinki challenge (.mat), against which segmentations are scored.
+    """
+
+    measurement: str | Path
+    posterior: str | Path
+    summary: str | Path
+    quantities: str | Path | None = None
+    title: str = ""
+    operator: Operator | None = None
+    items: int = 1
+    reference: str | None = None
+
+
+def make_report(stores: Stores, out: str | Path) -> Path:
+    """Write one problem's page `index.html`, and beside it as PNG each map, single draws and χ².
+
+    Args:
+        stores: The problem.
+        out: The folder to make.
 
     Raises:
         SciinvError: A store is not whole, or the reference does not fit.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    dataset = store.open_measurement(measurement)
-    maps = uncertainty.open_summary(summary)
-    draws = uncertainty.as_dataset(posterior)
-    heading = title or str(dataset.attrs.get("title", "Reconstruction"))
+    found = sections(stores)
+    maps = uncertainty.open_summary(stores.summary)
+    for section in found:
+        _pictures(section, maps, folder)
+    heading = stores.title or found[0].title
+    return report.write_report(found, folder / "index.html", title=heading)
+
+
+def make_overview(problems: Sequence[Stores], out: str | Path, title: str) -> Path:
+    """Write one page on all problems of a run.
+
+    Args:
+        problems: The problems, in the order shown.
+        out: The HTML file to make.
+        title: Heading of the page.
+
+    Raises:
+        SciinvError: A store is not whole, or a reference does not fit.
+    """
+    found = [section for stores in problems for section in sections(stores)]
+    return report.write_report(found, out, title=title)
+
+
+def sections(stores: Stores) -> list[report.Problem]:
+    """Return what the report says of each shown item of a problem."""
+    dataset = store.open_measurement(stores.measurement)
+    maps = uncertainty.open_summary(stores.summary)
+    draws = uncertainty.as_dataset(stores.posterior)
+    heading = stores.title or str(dataset.attrs.get("title", "Reconstruction"))
+    quantities = stores.quantities
     found = json.loads(Path(quantities).read_text()) if quantities is not None else []
+    reference = stores.reference
     segmented = reference is not None and reference.endswith(".mat")
     truth = None if segmented else _reference(reference, draws.sizes["item"])
-    name = dataset.attrs["operator"]
-    sections = []
-    for item in range(min(items, draws.sizes["item"])):
-        physics, y = build(dataset, operator or Operator(), item)
+    out = []
+    for item in range(min(stores.items, draws.sizes["item"])):
+        physics, y = build(dataset, stores.operator or Operator(), item)
         classical = _classical(physics, y)
         numbers = domain.spoken(found[item]) if found else {}
         if segmented and reference is not None:
             numbers |= _segmentation_scores(reference, maps, draws, classical, item)
-        sections.append(
+        out.append(
             report.Problem(
                 title=heading if draws.sizes["item"] == 1 else f"{heading}, item {item}",
                 posterior=draws,
@@ -75,16 +110,29 @@ def make_report(
                 classical=classical,
                 truth=None if truth is None else truth[item],
                 domain=numbers,
-                operator=name,
+                operator=dataset.attrs["operator"],
             )
         )
-        colours = plots.colour_map(name)
-        for key in ("mean", "sd"):
-            panel = maps[key].isel(item=item, channel=0).load()
-            path = folder / f"item-{item}-{key}.png"
-            shown = plots.SPREAD if key == "sd" else colours
-            plots.write_map(panel, path, title=f"{heading}: {key}", colours=shown)
-    return report.write_report(sections, folder / "index.html", title=heading)
+    return out
+
+
+def _pictures(section: report.Problem, maps: xr.Dataset, folder: Path) -> None:
+    """Write the maps of one item, its single draws, and χ² of every draw."""
+    item, colours = section.item, plots.colour_map(section.operator)
+    panels = {"mean": maps["mean"], "sd": maps["sd"]}
+    for level in maps["quantile"].values:
+        panels[f"q{100 * level:04.1f}".replace(".0", "")] = maps["quantiles"].sel(quantile=level)
+    for key, values in panels.items():
+        panel = values.isel(item=item, channel=0).load()
+        shown = plots.SPREAD if key == "sd" else colours
+        name = "standard deviation" if key == "sd" else key
+        path = folder / f"item-{item}-{key}.png"
+        plots.write_map(panel, path, title=f"{section.title}: {name}", colours=shown)
+    draws = plots.draws_figure(section.posterior, item, colours=colours)
+    write_file(folder / f"item-{item}-draws.png", plots.png(draws))
+    chi2 = uncertainty.as_dataset(section.posterior)["chi2"].isel(item=item).values
+    fit = plots.fit_figure(chi2, section.components)
+    write_file(folder / f"item-{item}-chi2.png", plots.png(fit))
 
 
 def _described(dataset: xr.Dataset, physics: Any) -> dict[str, str]:

@@ -21,7 +21,10 @@ LAYERS = [
     ["kernels"],
     ["samplers"],
     ["checks", "config"],
-    ["sampling", "pipeline", "calibration", "report", "reporting", "domain", "experiments", "convert"],
+    [
+        *("sampling", "pipeline", "calibration", "report", "reporting"),
+        *("domain", "experiments", "convert"),
+    ],
     ["doctor", "launch", "commands"],
     ["cli"],
 ]

@@ -144,18 +144,17 @@ def report(
     from sciinv.commands.output import json_object
     from sciinv.config import Operator
 
-    page = reporting.make_report(
+    shown = reporting.Stores(
         measurement,
         posterior,
         summary,
-        out,
         quantities=quantities,
         title=title,
         operator=Operator(operator, json_object(params, "--params")),
         items=items,
         reference=str(reference) if reference else None,
     )
-    typer.echo(page)
+    typer.echo(reporting.make_report(shown, out))
 
 
 def verify(

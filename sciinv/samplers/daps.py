@@ -12,8 +12,9 @@ CVPR 2025 (arXiv 2407.01521).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,6 +45,10 @@ class DAPS(Sampler):
         sweeps: Draws of x0 at each level before the next, with x_t noised anew in between.
         inflate: Factor on the fitted variance of "isotropic" and "spectral"; the prior's own,
             found by calibration on its own draws, if None.
+        renoise: "fresh" is the paper's x_{t−1} ~ N(x0|y, σ_{t−1}²), which forgets x_t; "bridge"
+            draws x_{t−1} given both x0|y and x_t, the reverse diffusion guided by the data:
+            x_{t−1} ~ N(q x_t + (1 − q) x0|y, σ_{t−1}² (1 − q)), q = (σ_{t−1}/σ_t)². Its error
+            falls with the step where p(x0 | x_t) is far from Gaussian.
         rho: Exponent of the EDM grid.
         micro_batch: See `Sampler`.
     """
@@ -60,6 +65,7 @@ class DAPS(Sampler):
         sigma_min: float | None = None,
         sweeps: int = 1,
         inflate: float | None = None,
+        renoise: Literal["fresh", "bridge"] = "fresh",
         rho: float = 7.0,
         micro_batch: int | None = None,
     ) -> None:
@@ -80,7 +86,11 @@ class DAPS(Sampler):
         if sweeps < 1:
             raise ConfigError("A level needs at least one draw", expected="sweeps ≥ 1", got=sweeps,
                               remedy="set sweeps to 1 or more")  # fmt: skip
-        self.sweeps = sweeps
+        if renoise not in ("fresh", "bridge"):
+            raise ConfigError("There is no way of this name to noise anew",
+                              expected="fresh or bridge", got=renoise,
+                              remedy="name one of these")  # fmt: skip
+        self.sweeps, self.renoise = sweeps, renoise
         self.sigmas = edm_grid(
             sigma_max or prior.sigma_max, sigma_min or prior.sigma_min, levels, rho
         )
@@ -141,9 +151,19 @@ class DAPS(Sampler):
                 if not bool(torch.isfinite(x0).all()):
                     raise self.diverged(problem.physics, i, float(sigma))
             if i + 1 < len(self.sigmas):
-                x_t = x0 + self.sigmas[i + 1] * streams.randn(like.shape[1:], like)
+                x_t = self._next(x_t, x0, float(sigma), float(self.sigmas[i + 1]), streams)
             report(i + 1)
         return x0, {"nfe": float(nfe), **stats.result()}
+
+    def _next(
+        self, x_t: Tensor, x0: Tensor, sigma: float, sigma_next: float, streams: Streams
+    ) -> Tensor:
+        """Return the state of the next level."""
+        noise = streams.randn(x0.shape[1:], x0)
+        if self.renoise == "fresh":
+            return x0 + sigma_next * noise
+        q = (sigma_next / sigma) ** 2
+        return q * x_t + (1 - q) * x0 + sigma_next * math.sqrt(1 - q) * noise
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies this sampler."""
@@ -153,6 +173,7 @@ class DAPS(Sampler):
             "kernel": self.kernel if isinstance(self.kernel, str) else self.kernel.name,
             "levels": len(self.sigmas),
             "sweeps": self.sweeps,
+            "renoise": self.renoise,
             **(
                 {"inflate": self.conditional.inflate}
                 if hasattr(self.conditional, "inflate")

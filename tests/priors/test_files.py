@@ -288,3 +288,41 @@ class TestDamage:
         rewrite(path, lambda header, tensors: header["network"].update({"class": "os.system"}))
         with pytest.raises(PriorError, match=r"does not know(.|\n)*os\.system"):
             files.load(path)
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "data/priors").glob("*.safetensors"))
+
+
+class TestShipped:
+    def test_three_priors_within_twenty_megabytes(self):
+        assert [p.stem for p in SHIPPED] == ["blackhole", "ct", "mri"]
+        assert sum(p.stat().st_size for p in SHIPPED) <= 20e6
+
+    @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+    def test_loads_with_widths_over_its_whole_range(self, path):
+        prior = files.load(path)
+        assert prior.name == path.stem
+        sigmas = prior.widths.sigmas
+        assert float(sigmas[0]) == pytest.approx(prior.sigma_min, rel=1e-6)
+        assert float(sigmas[-1]) == pytest.approx(prior.sigma_max, rel=1e-6)
+        r = (prior.widths.isotropic.sqrt() / prior.scale).tolist()
+        assert r == sorted(r)  # more noise, more error
+        assert r[0] * prior.scale < prior.sigma_min
+        # At the largest σ what is left is the spread of the class, at most its root mean square.
+        assert r[-1] * prior.scale < 1.1 * prior.sigma_data
+
+    @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+    def test_the_description_says_how_it_was_made(self, path):
+        header = files.load(path).describe()
+        assert header["training"]["seed"] > 0
+        assert header["command"].startswith("sciinv train workflows/configs/")
+        assert header["data"]["licence"]
+        assert "/" not in str(header["data"].get("source", ""))
+
+    @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+    def test_the_card_stands_beside_it(self, path):
+        card = path.with_suffix(".md").read_text()
+        assert "Not good for" in card
+        for picture in ("samples", "training"):
+            assert f"{path.stem}-{picture}.png" in card
+            assert path.with_name(f"{path.stem}-{picture}.png").is_file()

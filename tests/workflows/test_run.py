@@ -42,6 +42,11 @@ def finished(tmp_path_factory, ci_config) -> Path:
 def test_ci_configuration_runs_to_its_report(finished):
     found = finished / "results/ci/blur"
     assert (found / "report/index.html").is_file()
+    assert (finished / "results/ci/report.html").is_file()
+    pictures = {p.stem for p in (found / "report").glob("item-0-*.png")}
+    assert pictures == {
+        f"item-0-{k}" for k in ("mean", "sd", "q05", "q50", "q95", "draws", "chi2")
+    }
     for name in ("measurement.zarr", "posterior.zarr", "summary.zarr"):
         assert store.verify(found / name).ok
     assert json.loads((found / "check.json").read_text())["prior"]["kind"] == "Gaussian"
@@ -51,7 +56,7 @@ def test_ci_configuration_runs_to_its_report(finished):
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
     for folder, suffix in (("logs", "log"), ("benchmarks", "tsv")):
         names = {p.stem for p in (finished / "results/ci" / folder).rglob(f"*.{suffix}")}
-        steps = {"prepare", "check", "merge", "summarize", "report"}
+        steps = {"prepare", "check", "merge", "summarize", "report", "overview"}
         assert names == steps | {"items-0-2-draws-0-16"}
 
 
@@ -118,16 +123,16 @@ def test_more_draws_keep_the_shards_that_are_there(finished, ci_config):
 @pytest.mark.parametrize(
     ("change", "again"),
     [
-        ({"title": "another"}, {"report"}),
-        ({"display": {"quantiles": [0.1, 0.9]}}, {"summarize", "report"}),
-        ({"sampler__levels": 12}, {"sample", "merge", "summarize", "report"}),
-        ({"prior__sd": 0.5}, {"check", "sample", "merge", "summarize", "report"}),
+        ({"title": "another"}, {"report", "overview"}),
+        ({"display": {"quantiles": [0.1, 0.9]}}, {"summarize", "report", "overview"}),
+        ({"sampler__levels": 12}, {"sample", "merge", "summarize", "report", "overview"}),
+        ({"prior__sd": 0.5}, {"check", "sample", "merge", "summarize", "report", "overview"}),
     ],
 )
 def test_change_repeats_only_what_depends_on_it(finished, ci_config, write, change, again):
     config = write(ci_config, shards={"draws": 16, "items": 2}, **change)
     plan = cli("run", "--config", config, "--cores", 1, "-n", cwd=finished).stdout
-    rules = ("prepare", "check", "sample", "merge", "summarize", "report")
+    rules = ("prepare", "check", "sample", "merge", "summarize", "report", "overview")
     assert {r for r in rules if f"rule {r}:" in plan} == again
 
 

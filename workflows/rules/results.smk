@@ -23,7 +23,7 @@ rule summarize:
 
 
 rule report:
-    """Figures and one HTML page."""
+    """The figures and the page of one problem."""
     input:
         measurement=rules.prepare.output.measurement,
         posterior=rules.merge.output.posterior,
@@ -49,3 +49,34 @@ rule report:
         runtime=60,
     script:
         "../scripts/report.py"
+
+
+rule overview:
+    """One page on all problems of the run."""
+    input:
+        measurement=expand(rules.prepare.output.measurement, problem=CONFIG.problems),
+        posterior=expand(rules.merge.output.posterior, problem=CONFIG.problems),
+        summary=expand(rules.summarize.output.summary, problem=CONFIG.problems),
+        quantities=expand(rules.summarize.output.quantities, problem=CONFIG.problems),
+        files=[f for p in CONFIG.problems.values() for f in p.inputs("operator", "reference")],
+    output:
+        page=f"{OUT}/report.html",
+    params:
+        version=sciinv.__version__,
+        title=f"Images with uncertainty: {CONFIG.run.name}",
+        specs=[
+            p.facts("title", "operator", "display", "reference")
+            for p in CONFIG.problems.values()
+        ],
+    log:
+        f"{OUT}/logs/overview.log",
+    benchmark:
+        f"{OUT}/benchmarks/overview.tsv"
+    conda:
+        "../envs/sciinv.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 4000 * attempt,
+        runtime=60,
+    script:
+        "../scripts/overview.py"
