@@ -263,7 +263,7 @@ def train(
 
     Args:
         config: The run.
-        finish: Begin the final decay at the latest checkpoint.
+        finish: Begin the final decay at the latest checkpoint; a finished run gets another one.
         resume: Go on from the latest checkpoint where there is one.
         max_steps: Stop after this many steps of this call (a checkpoint is left).
         log: Takes a line of progress; standard error when None.
@@ -287,7 +287,8 @@ def train(
     now = {"from": state.step, "batch": config.batch, "rate": config.rate}
     if not state.stretches or any(state.stretches[-1][k] != now[k] for k in ("batch", "rate")):
         state.stretches.append(now)
-    if finish and state.finish_from < 0:
+    ended = state.finish_from >= 0 and state.step >= state.finish_from + config.decay
+    if finish and (state.finish_from < 0 or ended):
         state.finish_from = state.step
     held_out = images_of(config, kind, source, block=0, count=config.validation)
     losses: list[float] = []

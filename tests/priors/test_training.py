@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,8 +73,6 @@ class TestConfiguration:
 
     @pytest.mark.parametrize("name", ["blackhole", "ct", "mri"])
     def test_the_shipped_configurations_are_valid(self, name):
-        from pathlib import Path
-
         root = Path(__file__).parents[2]
         config = TrainConfig.of_file(root / f"workflows/configs/train-{name}.yaml")
         assert config.name == name
@@ -182,6 +181,18 @@ class TestRun:
             assert (tmp_path / "priors" / picture).read_bytes()[1:4] == b"PNG"
         assert any("resumed at step 3" in line for line in lines)
 
+    def test_a_finished_run_is_exported_again_or_decays_once_more(self, config, monkeypatch):
+        monkeypatch.setattr(training, "export", lambda config, log: None)
+        training.train(config, finish=True, log=quiet)
+        checkpoint = Path(config.checkpoints) / "toy.safetensors"
+        state = training.start(config, family("blackholes"))
+        training.train(config, log=quiet)
+        state.restore(checkpoint)
+        assert state.step == config.decay
+        training.train(config, finish=True, log=quiet)
+        state.restore(checkpoint)
+        assert state.step == 2 * config.decay
+
     def test_no_path_of_the_machine_is_in_the_description(self, config, tmp_path):
         prior = training.train(config, max_steps=1, log=quiet)
         assert str(tmp_path) not in str(prior.describe())
@@ -253,8 +264,6 @@ class _OneMean:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["blackhole", "ct"])
 def test_the_shipped_priors_beat_the_wiener_filter(name):
-    from pathlib import Path
-
     root = Path(__file__).parents[2]
     path = root / f"data/priors/{name}.safetensors"
     prior = files.load(path)
