@@ -27,6 +27,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "sweeps",
         "rho",
         "inflate",
+        "renoise",
         "micro_batch",
     ),
     "dps": ("steps", "zeta", "scale", "micro_batch"),

@@ -70,3 +70,7 @@ class StoreError(SciinvError):
 
 class DivergenceError(SciinvError):
     """A chain that left the finite numbers; names the operator, the level and its σ."""
+
+
+class WorkflowError(SciinvError):
+    """A run in which jobs failed; tells what each of them said."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from sciinv.config import Config
-from sciinv.errors import ConfigError
+from sciinv.errors import ConfigError, WorkflowError
 from sciinv.places import locate, snakefile, workflows
 
+# The end of a job's log that `sciinv.jobs.guard` writes: an error's name and its rows.
+_FAILURE = re.compile(r"^\w+(Error|Exception|Interrupt)\b.*\Z", re.MULTILINE | re.DOTALL)
 DEFAULT = "workflows/configs/main.yaml"
 
 
@@ -42,10 +46,11 @@ def run(
         Snakemake's exit code.
 
     Raises:
-        SciinvError: The configuration is wrong, Snakemake is missing, or a run is under way here.
+        SciinvError: The configuration is wrong, Snakemake is missing, a run is under way here, or
+            jobs failed.
     """
     path = locate(config or DEFAULT, "--config")
-    Config.of_file(path)
+    checked = Config.of_file(path)
     if importlib.util.find_spec("snakemake") is None:
         raise ConfigError(
             "The workflow needs Snakemake",
@@ -72,10 +77,31 @@ def run(
             )
         if stale:
             subprocess.run([*command, "--unlock", "--quiet"], check=True)
+        start = time.time()
         # Snakemake inherits the lock: it lasts until both processes are gone.
-        return subprocess.run(
+        code = subprocess.run(
             [*command, "--rerun-incomplete", *extra], check=False, pass_fds=[lock.fileno()]
         ).returncode
+    if code:
+        failures = failed(Path(checked.folder) / "logs", start)
+        if failures:
+            raise WorkflowError(
+                f"{len(failures)} job(s) failed\n\n" + "\n\n".join(failures),
+                remedy="mend the cause and run again: what is finished is kept",
+            )
+    return code
+
+
+def failed(logs: Path, since: float) -> list[str]:
+    """Return what the jobs that failed since a time say of it, with their logs."""
+    out = []
+    for log in sorted(logs.rglob("*.log")):
+        if log.stat().st_mtime < since:
+            continue
+        found = _FAILURE.search(log.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            out.append(f"{log}\n{found[0].strip()}")
+    return out
 
 
 def _profile(name: str) -> Path:

@@ -23,9 +23,8 @@ def workflows() -> Path:
         ConfigError: The installation carries no workflow.
     """
     root = checkout()
-    for folder in (root / "workflows" if root else None, _PACKAGE / "workflows"):
-        if folder is not None and folder.is_dir():
-            return folder
+    if root is not None:
+        return root / "workflows"
     raise ConfigError(
         "The workflow is not part of this installation",
         where=_PACKAGE,

@@ -206,3 +206,12 @@ def test_doctor_says_what_is_wrong_with_a_configuration(tmp_path):
     path.write_text("run: {nme: a}\nproblems: {}\n")
     (bad,) = [f for f in doctor.examine(path) if f.level == "bad"]
     assert "did you mean 'name'?" in bad.remedy
+
+
+def test_train_refuses_a_wrong_configuration(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text("name: a\nfamly: discs\n")
+    done = cli("train", path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "famly" in done.stderr
+    assert "Traceback" not in done.stderr

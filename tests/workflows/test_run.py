@@ -44,9 +44,7 @@ def test_ci_configuration_runs_to_its_report(finished):
     assert (found / "report/index.html").is_file()
     assert (finished / "results/ci/report.html").is_file()
     pictures = {p.stem for p in (found / "report").glob("item-0-*.png")}
-    assert pictures == {
-        f"item-0-{k}" for k in ("mean", "sd", "q05", "q50", "q95", "draws", "chi2")
-    }
+    assert pictures == {f"item-0-{k}" for k in ("mean", "sd", "q05", "q50", "q95", "draws", "chi2")}
     for name in ("measurement.zarr", "posterior.zarr", "summary.zarr"):
         assert store.verify(found / name).ok
     assert json.loads((found / "check.json").read_text())["prior"]["kind"] == "Gaussian"
@@ -146,6 +144,10 @@ def test_operator_that_does_not_fit_the_data_stops_before_the_first_draw(
     for word in ("OperatorError", "expected:", "got:", "remedy:"):
         assert word in said
     assert "Traceback" not in said
+    # The cause is the last thing said, below what Snakemake says.
+    last = done.stderr[done.stderr.index("WorkflowError: 1 job(s) failed") :]
+    assert "OperatorError" in last
+    assert "results/ci/logs/blur/check.log" in last
     assert "OperatorError" in (tmp_path / "results/ci/logs/blur/check.log").read_text()
     assert not (tmp_path / "results/ci/blur/shards").exists()
 

@@ -31,7 +31,13 @@ rule report:
         quantities=rules.summarize.output.quantities,
         files=lambda wc: CONFIG.problem(wc.problem).inputs("operator", "reference"),
     output:
-        report=directory(f"{OUT}/{{problem}}/report"),
+        report=report(
+            directory(f"{OUT}/{{problem}}/report"),
+            htmlindex="index.html",
+            caption="../report/problem.rst",
+            category="Reports",
+            labels={"problem": "{problem}"},
+        ),
     params:
         version=sciinv.__version__,
         spec=lambda wc: CONFIG.problem(wc.problem).facts(
