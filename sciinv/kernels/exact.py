@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,17 +27,26 @@ class Exact(Kernel):
         tol: Error of the solve in posterior standard deviations, root mean square over the modes
             (of the dual form: 1/100 of it, as relative residual). Reached tenfold on the last
             levels.
-        max_iter: Most iterations on the last fifth of the levels; a third of it before, where
-            what is left of the error is small against the noise that comes next.
+        max_iter: Most iterations.
+        condition: Where images are large (no direct solve), the noise variance of all but the last
+            fifth of the levels is raised by the factor T ≥ 1 that keeps the largest eigenvalue of
+            C Aᵀ R⁻¹ A / T at this: an unconverged draw at high noise sends the chain astray, a
+            tempered one does not, and T is 1 long before the end.
         accept_error: An error above this on a late level is an error, not a result; the early
             ones are noised anew by far more.
     """
 
     name = "exact"
 
-    def __init__(self, tol: float = 0.03, max_iter: int = 120, accept_error: float = 0.3) -> None:
+    def __init__(
+        self,
+        tol: float = 0.03,
+        max_iter: int = 120,
+        accept_error: float = 0.3,
+        condition: float = 4000.0,
+    ) -> None:
         self.tol, self.max_iter = tol, max_iter
-        self.accept_error = accept_error
+        self.accept_error, self.condition = accept_error, condition
 
     def __call__(
         self, moments: Moments, problem: Problem, streams: Streams, progress: float
@@ -57,10 +68,12 @@ class Exact(Kernel):
         m, c = moments.mean, moments.covariance
         x = m + c.sqrt(streams.randn(m.shape[1:], m))
         lin, u = problem.linearise(x)
-        r = problem.likelihood.residual(u, problem.y) + streams.randn(u.shape[1:], u)
         late = progress >= 0.8
-        tol, most = (0.1 * self.tol, self.max_iter) if late else (self.tol, self.max_iter // 3)
-        d, error, iterations = self._solve(lin, c, r, x, problem, tol, most)
+        temper = 1.0 if late else self._temperature(lin, c, x, problem)
+        noise = streams.randn(u.shape[1:], u)
+        r = (problem.likelihood.residual(u, problem.y) + math.sqrt(temper) * noise) / temper
+        tol = 0.1 * self.tol if late else self.tol
+        d, error, iterations = self._solve(lin, c, r, x, problem, tol, temper)
         if float(error.max()) > self.accept_error and late:
             raise DivergenceError(
                 "The linear solve of an exact draw did not converge",
@@ -71,8 +84,24 @@ class Exact(Kernel):
                 "and the noise level",
             )
         nfe = c.calls if isinstance(c, Implicit) else 0
-        count = error.new_full((len(x),), iterations)
-        return Draw(x + d, {"residual": error, "iterations": count}, nfe)
+        stats = {"residual": error}
+        for name, value in (("iterations", iterations), ("temperature", temper)):
+            stats[name] = error.new_full((len(x),), float(value))
+        return Draw(x + d, stats, nfe)
+
+    def _temperature(self, lin: Linearised, c: Covariance, x: Tensor, problem: Problem) -> float:
+        """Return the factor on the noise variance that keeps the solve well conditioned."""
+        power = c.power_spectrum(x)
+        if lin.rows is not None or power is None:
+            return 1.0
+        stiffest = float((power * self._symbol(lin, x, problem)).max())
+        return max(1.0, stiffest / self.condition)
+
+    @staticmethod
+    def _symbol(lin: Linearised, x: Tensor, problem: Problem) -> Tensor:
+        if "symbol" not in problem.cache:
+            problem.cache["symbol"] = normal_symbol(lin, x[:1])
+        return problem.cache["symbol"]
 
     def _solve(
         self,
@@ -82,17 +111,15 @@ class Exact(Kernel):
         x: Tensor,
         problem: Problem,
         tol: float,
-        most: int,
+        temper: float,
     ) -> tuple[Tensor, Tensor, int]:
-        """Return C Āᵀ (I + Ā C Āᵀ)⁻¹ r, its error [B], and the iterations."""
+        """Return (C⁻¹ + Āᵀ Ā/T)⁻¹ Āᵀ r, its error [B], and the iterations."""
         power = c.power_spectrum(x)
         if lin.rows is None and power is not None:
-            if "symbol" not in problem.cache:
-                problem.cache["symbol"] = normal_symbol(lin, x[:1])
-            symbol = problem.cache["symbol"]
-            return solve_primal(lin, power, symbol, r, x, tol, most)
+            symbol = self._symbol(lin, x, problem)
+            return solve_primal(lin, power, symbol, r, x, tol, self.max_iter, temper)
         # Each product with a network's Jacobian costs a network evaluation.
-        most = 12 if isinstance(c, Implicit) else 3 * most
+        most = 12 if isinstance(c, Implicit) else 3 * self.max_iter
         u, error, iterations = solve_dual(lin, c, r, x, 0.01 * tol, most)
         if isinstance(c, Implicit):
             error = torch.zeros_like(error)  # truncated on purpose

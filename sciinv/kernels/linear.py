@@ -155,8 +155,9 @@ def solve_primal(
     like: Tensor,
     tol: float,
     max_iter: int,
+    temper: float = 1.0,
 ) -> tuple[Tensor, Tensor, int]:
-    """Solve (C⁻¹ + Āᵀ Ā) d = Āᵀ r for C = F⁻¹ P F, preconditioned by F⁻¹ (1/P + H)⁻¹ F.
+    """Solve (C⁻¹ + Āᵀ Ā/T) d = Āᵀ r, C = F⁻¹ P F, preconditioned by F⁻¹ (1/P + H/T)⁻¹ F.
 
     Stops when the error, as the preconditioner sees it, is `tol` posterior standard deviations in
     the root mean square over the modes.
@@ -167,14 +168,14 @@ def solve_primal(
     half = like.shape[-1] // 2 + 1
     p = power.expand(*power.shape[:-2], *like.shape[-2:]) if power.ndim > 1 else power
     inverse = 1.0 / p.clamp_min(torch.finfo(like.dtype).tiny * 1e6)
-    gain = 1.0 / (inverse + symbol)
+    gain = 1.0 / (inverse + symbol / temper)
 
     def spectral(g: Tensor, v: Tensor) -> Tensor:
         g = g[..., :half] if g.ndim > 1 and g.shape[-1] > 1 else g
         return torch.fft.irfft2(torch.fft.rfft2(v) * g, s=v.shape[-2:])
 
     def matvec(v: Tensor) -> Tensor:
-        return spectral(inverse, v) + lin.adjoint(lin.forward(v), like)
+        return spectral(inverse, v) + lin.adjoint(lin.forward(v), like) / temper
 
     size = like[0].numel()
     return conjugate_gradient(
