@@ -61,9 +61,7 @@ def read_head(path: str | None) -> Head:
     try:
         volume = np.asarray(nibabel.load(path).get_fdata(dtype=np.float32))  # type: ignore[attr-defined]
     except Exception as error:  # nibabel raises many kinds
-        raise DataError(
-            "The head volume cannot be read", where=path, got=error
-        ) from error
+        raise DataError("The head volume cannot be read", where=path, got=error) from error
     solid = gaussian_filter(volume, 1.5) > 15
     solid = np.stack([binary_fill_holes(s) for s in np.moveaxis(solid, 2, 0)], axis=2)
     depth = distance_transform_edt(np.pad(solid, ((1, 1), (1, 1), (1, 0))))[1:-1, 1:-1, 1:]
