@@ -11,6 +11,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(train)
+    app.command()(benchmark)
     app.command()(calibrate)
 
 
@@ -84,3 +85,32 @@ def calibrate(
         )
     table("calibration", ("what", "found", "right"), rows)
     typer.echo(out)
+
+
+def benchmark(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the table.")] = Path(
+        "results/benchmark"
+    ),
+    full: Annotated[
+        bool, typer.Option(help="All cases with 1,000 draws; an hour or more.")
+    ] = False,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="gaussian, mixture, large or nonlinear; may be repeated."),
+    ] = None,
+) -> None:
+    """Compare the samplers with exact posteriors, and write the table."""
+    from sciinv import benchmark as cases
+    from sciinv.errors import ConfigError
+
+    known = ("gaussian", "mixture", "large", "nonlinear")
+    chosen = tuple(group or known)
+    if unknown := sorted(set(chosen) - set(known)):
+        raise ConfigError(
+            "There is no group of cases of this name",
+            where="--group",
+            expected=", ".join(known),
+            got=", ".join(unknown),
+            remedy="name a known group",
+        )
+    typer.echo(cases.run(out, full, chosen, progress=lambda line: typer.echo(line, err=True)))
