@@ -59,9 +59,9 @@ def table(rows: list[Row]) -> str:
     out = [
         "# Calibration benchmark",
         "",
-        "Made by `sciinv benchmark --full` (each row with the date and version it was made with in "
-        "`benchmark.json`); seeds are fixed. Distances are sliced 1-Wasserstein ÷ posterior sd; the "
-        "floor is the distance of two exact sample sets of the same size.",
+        "Made by `sciinv benchmark --full`; `benchmark.json` has every case with the date and "
+        "version it was made with, and seeds are fixed. Distances are sliced 1-Wasserstein ÷ "
+        "posterior sd; the floor is the distance of two exact sample sets of the same size.",
     ]
     gaussian = [r for r in rows if r["group"] == "gaussian"]
     if gaussian:
@@ -69,8 +69,9 @@ def table(rows: list[Row]) -> str:
             "",
             "## Gaussian priors: every posterior mode against the closed form",
             "",
-            "| prior | operator | cases | calls a draw | mean sd ratio (worst case) | rms of sd ratio "
-            "− 1 over modes ÷ its Monte-Carlo value | rms mean error ÷ its Monte-Carlo value |",
+            "| prior | operator | cases | calls a draw | mean sd ratio (worst case) | "
+            "rms of sd ratio − 1 ÷ its Monte-Carlo value | "
+            "rms mean error ÷ its Monte-Carlo value |",
             "|---|---|---|---|---|---|---|",
         ]
         for key in sorted({(r["prior"], r["operator"]) for r in gaussian}):

@@ -43,7 +43,7 @@ class Exact(Kernel):
         tol: float = 0.03,
         max_iter: int = 120,
         accept_error: float = 0.3,
-        condition: float = 4000.0,
+        condition: float = 1000.0,
     ) -> None:
         self.tol, self.max_iter = tol, max_iter
         self.accept_error, self.condition = accept_error, condition
