@@ -52,7 +52,7 @@ class Quantity:
             length = max(abs(vector), np.finfo(float).tiny)
             sd = math.sqrt(max(-2 * math.log(length), 0.0)) / turn
             return out | {"mean": float(np.angle(vector) / turn % self.period), "sd": sd}
-        sd = float(known.std(ddof=1)) if len(known) > 1 else math.nan
+        sd = float(known.std(ddof=1)) if len(known) > 1 else None
         levels = {f"q{100 * q:02.0f}": float(np.quantile(known, q)) for q in QUANTILES}
         return out | {"mean": float(known.mean()), "sd": sd, **levels}
 
@@ -77,9 +77,9 @@ def ring(image: xr.DataArray) -> Found:
 def holes(image: xr.DataArray) -> Found:
     """Count holes in a slice of one material; image [draw, channel, y, x].
 
-    Material is where the value is above half of the draw's typical material value (median of the
-    values above half of the maximum of the 99th percentile); a hole is a connected region of at
-    least 4 pixels without material that does not touch the outside.
+    The value of the material is the median of the pixels above half of the draw's 99th percentile;
+    material is where a pixel is above half of that value. A hole is a connected region (by sides)
+    without material, of at least 4 pixels, that does not touch the edge of the image.
     """
     area = _pixel(image) ** 2
     found = np.array([_holes(draw, area) for draw in image.isel(channel=0).values])
@@ -133,7 +133,7 @@ def measure(image: xr.DataArray, names: Sequence[str]) -> list[dict[str, dict[st
 
 def write(items: list[dict[str, dict[str, Any]]], path: str | os.PathLike[str]) -> Path:
     """Write the quantities as JSON, a list with one object per item."""
-    write_file(path, json.dumps(items, indent=1, ensure_ascii=False).encode())
+    write_file(path, json.dumps(items, indent=1, ensure_ascii=False, allow_nan=False).encode())
     return Path(path)
 
 
