@@ -52,9 +52,9 @@ class Quantity:
             length = max(abs(vector), np.finfo(float).tiny)
             sd = math.sqrt(max(-2 * math.log(length), 0.0)) / turn
             return out | {"mean": float(np.angle(vector) / turn % self.period), "sd": sd}
-        sd = float(known.std(ddof=1)) if len(known) > 1 else None
+        spread = float(known.std(ddof=1)) if len(known) > 1 else None
         levels = {f"q{100 * q:02.0f}": float(np.quantile(known, q)) for q in QUANTILES}
-        return out | {"mean": float(known.mean()), "sd": sd, **levels}
+        return out | {"mean": float(known.mean()), "sd": spread, **levels}
 
 
 Found = dict[str, Quantity]
