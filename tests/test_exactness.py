@@ -71,7 +71,7 @@ def test_draws_are_independent_of_the_number_of_levels_in_distribution(masked_fo
 
 
 def scalar_problem(c: float, a: float):
-    """32 equal modes N(0, c) observed as y = a x + n with x one prior sd: SCIENCE's table rows."""
+    """32 equal modes N(0, c) observed as y = a x + n with x one prior sd."""
     n = 32
     prior = priors.Gaussian(torch.zeros(1, 1, n), covariance=c * torch.eye(n))
     physics = Matrix(a * torch.eye(n), (1, 1, n), 0.05)
