@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sciinv import likelihoods
-from sciinv.errors import OperatorError, SciinvError
+from sciinv.errors import SciinvError
+from sciinv.kernels.base import image_shape
 
 # Relative error allowed by the dtype: round-off grows with the length of the sums, which in these
 # operators is at most some 1e6 terms (√1e6 · eps ≈ 1e-4 in float32, 2e-13 in float64).
@@ -91,7 +92,7 @@ class _Bench:
     def __init__(self, physics: Any, y: Tensor | None, seed: int) -> None:
         self.physics = physics
         self.y = y
-        self.c, self.h, self.w = _image_shape(physics)
+        self.c, self.h, self.w = image_shape(physics)
         self.generator = torch.Generator().manual_seed(seed)
         tensors = [*physics.parameters(), *physics.buffers()]
         self.at = tensors[0].device if tensors else torch.device("cpu")
@@ -271,20 +272,6 @@ class _Bench:
 
     def _back(self, x: Tensor, v: Tensor) -> Tensor:
         return self.physics.A_vjp(x, v)
-
-
-def _image_shape(physics: Any) -> tuple[int, int, int]:
-    spec = getattr(physics, "image_spec", None)
-    shape = spec.shape if spec is not None else getattr(physics, "img_size", None)
-    if shape is None or len(shape) != 3:
-        raise OperatorError(
-            "The operator does not say the shape of its image",
-            where=type(physics).__name__,
-            expected="image_spec, or img_size = (C, H, W)",
-            got=shape,
-            remedy="set self.image_spec in the constructor",
-        )
-    return int(shape[0]), int(shape[1]), int(shape[2])
 
 
 def _short(dtype: torch.dtype) -> str:

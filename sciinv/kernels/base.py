@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sciinv.conditionals import Moments
+from sciinv.errors import OperatorError
 from sciinv.kernels.linear import Linearised, dense_rows
 from sciinv.likelihoods import Likelihood
 from sciinv.seeds import Streams
@@ -125,3 +126,22 @@ class Kernel(ABC):
 def per_lane(value: Tensor, like: Tensor) -> Tensor:
     """Return [B] as [B, 1, 1, …] to broadcast over `like`."""
     return value.reshape(-1, *(1 for _ in like.shape[1:]))
+
+
+def image_shape(physics: Any) -> tuple[int, int, int]:
+    """Return (C, H, W) of an operator's image, from `image_spec` or deepinv's `img_size`.
+
+    Raises:
+        OperatorError: The operator says neither.
+    """
+    spec = getattr(physics, "image_spec", None)
+    shape = spec.shape if spec is not None else getattr(physics, "img_size", None)
+    if shape is None or len(shape) != 3:
+        raise OperatorError(
+            "The operator does not say the shape of its image",
+            where=type(physics).__name__,
+            expected="image_spec, or img_size = (C, H, W)",
+            got=shape,
+            remedy="set self.image_spec, or img_size, in the operator's constructor",
+        )
+    return int(shape[0]), int(shape[1]), int(shape[2])

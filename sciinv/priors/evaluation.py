@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciinv.diffusion import edm_grid
 from sciinv.priors.network import LearnedPrior
 from sciinv.seeds import stream_seed
 
@@ -73,12 +74,6 @@ def error_table(
     return rows
 
 
-def edm_grid(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> list[float]:
-    """Return EDM's levels from σ_max to σ_min, evenly spaced in σ^(1/ρ)."""
-    ends = [s ** (1 / rho) for s in (sigma_max, sigma_min)]
-    return [(ends[0] + i / (steps - 1) * (ends[1] - ends[0])) ** rho for i in range(steps)]
-
-
 def unconditional(
     prior: LearnedPrior,
     count: int,
@@ -92,7 +87,7 @@ def unconditional(
 
     dx/dσ = (x − D(x, σ))/σ from σ_max to σ_min, and D at the end (Karras et al. 2022, algorithm 1).
     """
-    levels = edm_grid(prior.sigma_min, prior.sigma_max, steps)
+    levels = edm_grid(prior.sigma_max, prior.sigma_min, steps).tolist()
     stream = torch.Generator().manual_seed(stream_seed(seed, "unconditional"))
     mean = prior.offset
     x_T = mean + prior.sigma_max * torch.randn((count, *shape), generator=stream)

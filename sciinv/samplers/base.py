@@ -16,6 +16,7 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import ConfigError, DivergenceError, OperatorError
 from sciinv.kernels import Problem
+from sciinv.kernels.base import image_shape
 from sciinv.priors.base import Prior
 from sciinv.seeds import Streams
 
@@ -107,7 +108,7 @@ class Sampler(Reconstructor):
         if not numbers:
             raise ConfigError("No draws were asked for", expected="draws ≥ 1", got=draws,
                               remedy="ask for at least one draw")  # fmt: skip
-        shape = self._shape(physics)
+        shape = image_shape(physics)
         self.prior.check(shape)
         self._check_y(y, physics)
         items = list(range(len(y))) if items is None else list(items)
@@ -187,20 +188,6 @@ class Sampler(Reconstructor):
             remedy="check the operator (`sciinv check-operator`), its noise level, and that image "
             "and prior have the same units",
         )
-
-    @staticmethod
-    def _shape(physics: Any) -> tuple[int, int, int]:
-        spec = getattr(physics, "image_spec", None)
-        shape = spec.shape if spec is not None else getattr(physics, "img_size", None)
-        if shape is None or len(shape) != 3:
-            raise OperatorError(
-                "The operator does not say the shape of its image",
-                where=type(physics).__name__,
-                expected="image_spec, or img_size = (C, H, W)",
-                got=shape,
-                remedy="set img_size when you build the operator",
-            )
-        return int(shape[0]), int(shape[1]), int(shape[2])
 
     @staticmethod
     def _check_y(y: Tensor, physics: Any) -> None:

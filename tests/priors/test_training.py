@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError, DivergenceError, PriorError
 from sciinv.priors import evaluation, files, training
 from sciinv.priors.phantoms import family
@@ -239,7 +240,7 @@ class TestEvaluation:
         assert float(x.std()) == pytest.approx(0.5, abs=0.0085 + 0.005)
 
     def test_levels_are_edms(self):
-        levels = evaluation.edm_grid(0.002, 80.0, 18)
+        levels = edm_grid(80.0, 0.002, 18).tolist()
         # Karras et al. 2022, table 1 with ρ = 7: ends exact, and the second level 57.586.
         assert levels[0] == pytest.approx(80.0)
         assert levels[-1] == pytest.approx(0.002)
