@@ -110,6 +110,11 @@ class Gaussian(Likelihood):
         self.register_buffer("cholesky", cholesky)
         self.register_buffer("period", period)
 
+    @property
+    def is_white(self) -> bool:
+        """Whether one number is the noise of every component."""
+        return self.sd is not None and self.sd.numel() == 1
+
     def difference(self, y: Tensor, u: Tensor) -> Tensor:
         """Return y − u, wrapped to the nearest turn where components live on a circle."""
         r = y - u
