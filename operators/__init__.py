@@ -17,6 +17,11 @@ from sciinv.errors import ConfigError, OperatorError
 # name -> (module, class, what it is)
 REGISTRY: dict[str, tuple[str, str, str]] = {
     "mri": ("mri", "MultiCoilMRI", "multi-coil Cartesian MRI, y_c = M F S_c x"),
+    "mri-noncartesian": (
+        "mri_noncartesian",
+        "NonCartesianMRI",
+        "multi-coil MRI along a trajectory (radial, spiral); needs the extra nufft",
+    ),
     "ct": ("ct", "CT", "X-ray CT, parallel or fan beam, line integrals of attenuation"),
     "ct-counts": ("ct", "CTCounts", "X-ray CT photon counts, Poisson, I0 exp(−line integral)"),
     "visibilities": ("interferometry", "Visibilities", "complex visibilities of a sky image"),

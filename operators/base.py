@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -72,7 +73,12 @@ class Declared:
     A class sets `image_spec` and `measurement_spec` in its constructor. It may also offer
     `classical(y) -> dict[str, Tensor]`, the field's usual reconstructions by name, and
     `likelihood`, a `sciinv.likelihoods` object, where `noise_model` cannot say the noise.
+
+    `float64_parameters` names the constructor's arrays that decide where the samples lie (angles,
+    a trajectory): `from_measurement` hands them over in float64 whatever the dtype of the data.
     """
+
+    float64_parameters: ClassVar[tuple[str, ...]] = ()
 
     image_spec: ImageSpec
     measurement_spec: MeasurementSpec

@@ -34,7 +34,8 @@ def from_measurement(
         dataset: What `sciinv.store.open_measurement` or a reader returned.
         item: Position along the dimension `item`.
         operator: Registry name or "FILE.py:CLASS"; by default the attribute `operator`.
-        dtype: Of y and of every floating-point array.
+        dtype: Of y and of every floating-point array, but for the operator's
+            `float64_parameters`.
         **overrides: Constructor parameters to set or replace.
 
     Returns:
@@ -102,7 +103,8 @@ def _gather(
     found = {k: v for k, v in stored.items() if k in named}
     for key in named:
         if key != "y" and key in dataset.variables:
-            found[key] = _tensor(dataset[key], item, dtype)
+            exact = key in getattr(cls, "float64_parameters", ())
+            found[key] = _tensor(dataset[key], item, torch.float64 if exact else dtype)
     found.update({k: v for k, v in overrides.items() if k in named})
     missing = [k for k, p in named.items() if p.default is p.empty and k not in found]
     if strays or missing:

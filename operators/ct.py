@@ -49,6 +49,8 @@ class CT(Declared, LinearPhysics):
         OperatorError: The scan cannot be, or the noise does not match it.
     """
 
+    float64_parameters = ("angles",)
+
     def __init__(
         self,
         angles: Any,
@@ -138,6 +140,8 @@ class CTCounts(Declared, Physics):
     Raises:
         OperatorError: The scan cannot be, or the blank or dark counts do not match it.
     """
+
+    float64_parameters = ("angles",)
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Multi-coil Cartesian MRI: y_c = M F S_c x + n, measured samples only."""
+"""Multi-coil Cartesian MRI: y_c = M F Σ_s S_sc x_s + n, measured samples only."""
 
 from __future__ import annotations
 
@@ -29,11 +29,17 @@ class MultiCoilMRI(Declared, LinearPhysics):
     `unpack` convert from and to the full grid [B, coil, ky, kx] (complex).
     x is [B, 2, H, W] (real, imaginary). With Σ_c |S_c|² = 1, ‖A‖ ≤ 1.
 
+    With several sets of maps (soft-SENSE; ESPIRiT gives a second one where the field of view is too
+    small or the maps are not smooth) every set has a complex image of its own, as in BART:
+    y_c = M F Σ_s S_sc x_s + n, and x is [B, 2·set, H, W] = (real 1, imaginary 1, real 2, …). The
+    object is their sum; `combined` gives the usual root of the sum of squares.
+
     Args:
         mask: Measured samples, [ky, kx], bool; the centre of k-space at index N // 2.
-        coil_maps: Sensitivities S_c: complex [coil, H, W], or real [2, coil, H, W] (real and
-            imaginary part); a leading axis of length 1 is dropped. Where the maps are smaller
-            than the mask, the image is 0 outside of them (centres coincide).
+        coil_maps: Sensitivities S_c: complex [coil, H, W] or [set, coil, H, W], or real with a
+            first axis of 2 (real and imaginary part); a leading axis of length 1 is dropped.
+            Where the maps are smaller than the mask, the image is 0 outside of them (centres
+            coincide).
         noise_sd: Standard deviation per real component of y: a number, or one per coil.
         image_shape: Crop the maps to this (H, W) around their centre.
         pixel_mm: Pixel size in mm, a number or (row, column).
@@ -43,7 +49,8 @@ class MultiCoilMRI(Declared, LinearPhysics):
         OperatorError: Shapes that do not fit, an empty mask, values that are not finite, or a
             noise that is not positive.
 
-    Source: Pruessmann et al., "SENSE", Magnetic Resonance in Medicine 42:952, 1999.
+    Source: Pruessmann et al., "SENSE", Magnetic Resonance in Medicine 42:952, 1999; several sets:
+    Uecker et al., "ESPIRiT", Magnetic Resonance in Medicine 71:990, 2014.
     """
 
     mask: Tensor
@@ -60,7 +67,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
     ) -> None:
         kept = mri_checks.as_mask(mask)
         maps = mri_checks.as_maps(coil_maps, image_shape)
-        coils, h, w = maps.shape
+        sets, coils, h, w = maps.shape
         grid_h, grid_w = kept.shape
         if h > grid_h or w > grid_w:
             raise OperatorError(
@@ -70,7 +77,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
                 got=f"{h} × {w}",
                 remedy="give maps on the image grid of the mask, or an image_shape",
             )
-        super().__init__(noise_model=mri_checks.noise(noise_sd, coils), img_size=(2, h, w))
+        super().__init__(noise_model=mri_checks.noise(noise_sd, coils), img_size=(2 * sets, h, w))
         self.scale = float(torch.as_tensor(scale))
         self.grid = (grid_h, grid_w)
         self.samples = int(kept.sum())
@@ -82,24 +89,30 @@ class MultiCoilMRI(Declared, LinearPhysics):
         self.register_buffer("mask", kept)
         self.register_buffer("_maps", torch.view_as_real(maps).contiguous())
         self._index_samples(kept)
-        self.image_spec = mri_checks.image_spec(h, w, pixel_mm)
+        self.image_spec = mri_checks.image_spec(h, w, pixel_mm, sets)
         self.measurement_spec = MeasurementSpec(
             ("part", "coil", "sample"), (2, coils, self.samples), "arbitrary units"
         )
 
     @property
     def coil_maps(self) -> Tensor:
-        """The sensitivities on the image grid, complex [coil, H, W]."""
+        """The sensitivities on the image grid, complex [coil, H, W], or [set, coil, H, W]."""
         maps = torch.view_as_complex(self._maps)
-        return self._crop(torch.fft.fftshift(maps * self._ramp(maps).conj(), dim=(-2, -1)))
+        maps = self._crop(torch.fft.fftshift(maps * self._ramp(maps).conj(), dim=(-2, -1)))
+        return maps[0] if len(maps) == 1 else maps
+
+    def combined(self, x: Tensor) -> Tensor:
+        """Return √Σ_s |x_s|² of images [B, 2·set, H, W], [B, H, W]: the magnitude, if one set."""
+        self.check_image(x)
+        return x.square().sum(1).sqrt()
 
     def A(self, x: Tensor) -> Tensor:
-        """Return y = M F S x: image [B, 2, H, W] to packed samples [B, 2, coil, sample]."""
+        """Return y = M F S x: image [B, 2·set, H, W] to packed samples [B, 2, coil, sample]."""
         self.check_image(x)
         return _Linear.apply(x, self, "forward")
 
     def A_adjoint(self, y: Tensor) -> Tensor:
-        """Return Aᵀ y = Σ_c S_c* Fᴴ Mᵀ y_c, the exact transpose: [B, 2, H, W]."""
+        """Return Aᵀ y = Σ_c S_c* Fᴴ Mᵀ y_c, the exact transpose: [B, 2·set, H, W]."""
         self.check_measurement(y)
         return _Linear.apply(y, self, "adjoint")
 
@@ -122,7 +135,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         return out
 
     def classical(self, y: Tensor) -> dict[str, Tensor]:
-        """Return the usual reconstructions, each [B, 2, H, W].
+        """Return the usual reconstructions, each [B, 2·set, H, W].
 
         "zero-filled" is Aᵀ y. "CG-SENSE" minimises ½‖A x − y‖² + λ/2 ‖x‖² by at most 100
         conjugate-gradient steps (relative residual 1e-4), with λ = σ² / p: σ the noise and p
@@ -167,7 +180,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         grid, maps = self._to_grid(x), self._complex_maps(x)
         out = x.new_empty(len(x), *self.measurement_spec.shape)
         for b, c in self._blocks(x):
-            k = self._transform(grid[b, None] * maps[c]).flatten(-2)
+            k = self._transform(_weighted(grid[b], maps[:, c])).flatten(-2)
             k = k if self._every else k.index_select(-1, self._position)
             out[b, 0, c] = k.real
             out[b, 1, c] = k.imag
@@ -176,14 +189,14 @@ class MultiCoilMRI(Declared, LinearPhysics):
     def _adjoint(self, y: Tensor) -> Tensor:
         # In conjugates, Σ_c S_c F̄ᴴ k̄_c with F̄ᴴ = F: so no conjugate maps are made or kept.
         maps = self._complex_maps(y)
-        total = maps.new_zeros(len(y), *self.grid)
+        total = maps.new_zeros(len(y), len(maps), *self.grid)
         for b, c in self._blocks(y):
             k = torch.complex(y[b, 0, c], -y[b, 1, c])
             if not self._every:
                 lines = k.new_zeros(*k.shape[:2], self._lines_shape[0] * self._lines_shape[1])
                 k = lines.index_copy_(-1, self._position, k)
             z = self._transform_adjoint(k.unflatten(-1, self._lines_shape))
-            _accumulate(total[b], maps[c], z)
+            _accumulate(total[b], maps[:, c], z)
         return self._from_conjugate(total)
 
     def _normal(self, x: Tensor) -> Tensor:
@@ -193,9 +206,9 @@ class MultiCoilMRI(Declared, LinearPhysics):
         kept = torch.stack([kept, -kept], dim=-1)  # mask and conjugate at once
         axes = (self._axis,) if self._every and self._axis else (-2, -1)
         for b, c in self._blocks(x):
-            k = torch.fft.fftn(grid[b, None] * maps[c], dim=axes, norm="ortho")
+            k = torch.fft.fftn(_weighted(grid[b], maps[:, c]), dim=axes, norm="ortho")
             torch.view_as_real(k).mul_(kept)
-            _accumulate(total[b], maps[c], torch.fft.fftn(k, dim=axes, norm="ortho"))
+            _accumulate(total[b], maps[:, c], torch.fft.fftn(k, dim=axes, norm="ortho"))
         return self._from_conjugate(total)
 
     def _transform(self, z: Tensor) -> Tensor:
@@ -229,11 +242,12 @@ class MultiCoilMRI(Declared, LinearPhysics):
         return torch.view_as_complex(self._maps.to(like.dtype))
 
     def _to_grid(self, x: Tensor) -> Tensor:
-        return torch.fft.ifftshift(self._pad(torch.complex(x[:, 0], x[:, 1])), dim=(-2, -1))
+        z = torch.complex(x[:, ::2], x[:, 1::2])  # [B, set, H, W]
+        return torch.fft.ifftshift(self._pad(z), dim=(-2, -1))
 
     def _from_conjugate(self, z: Tensor) -> Tensor:
         z = self._crop(torch.fft.fftshift(z, dim=(-2, -1)))
-        return torch.stack([z.real, -z.imag], dim=1)
+        return torch.stack([z.real, -z.imag], dim=2).flatten(1, 2)
 
     def _pad(self, z: Tensor) -> Tensor:
         (h, w), (left, top) = z.shape[-2:], self._pads
@@ -280,13 +294,23 @@ class _Linear(torch.autograd.Function):
         return out.unflatten(0, value.shape[:2]), 0
 
 
+def _weighted(image: Tensor, maps: Tensor) -> Tensor:
+    # Σ_s S_sc x_s: images [B, set, H, W] and maps [set, coil, H, W] to [B, coil, H, W].
+    z = image[:, :1] * maps[0]
+    for s in range(1, len(maps)):
+        z.addcmul_(image[:, s : s + 1], maps[s])
+    return z
+
+
 def _accumulate(total: Tensor, maps: Tensor, z: Tensor) -> None:
-    # total [B, H, W] += Σ_c S_c z_c over the coils of a block.
-    if total.device.type != "cpu":
-        total += (maps * z).sum(1)
-        return
-    for coil_map, coil in zip(maps, z.unbind(1), strict=True):
-        total.addcmul_(coil_map, coil)
+    # total [B, set, H, W] += Σ_c S_sc z_c over the coils of a block.
+    for s, of_set in enumerate(maps):
+        if total.device.type != "cpu":
+            total[:, s] += (of_set * z).sum(1)
+            continue
+        one = total[:, s]
+        for coil_map, coil in zip(of_set, z.unbind(1), strict=True):
+            one.addcmul_(coil_map, coil)
 
 
 def _conjugate_gradient(apply: Any, b: Tensor, steps: int, tolerance: float) -> Tensor:

@@ -48,18 +48,20 @@ def as_mask(mask: Any) -> Tensor:
 
 
 def as_maps(coil_maps: Any, image_shape: Sequence[int] | None) -> Tensor:
-    """Return the coil maps as complex [coil, H, W], cropped to the image."""
+    """Return the coil maps as complex [set, coil, H, W], cropped to the image."""
     maps = torch.as_tensor(coil_maps).detach().cpu()
     while maps.ndim > 3 + (not maps.is_complex()) and maps.shape[0] == 1:
         maps = maps[0]
-    if not maps.is_complex() and maps.ndim == 4 and maps.shape[0] == 2:
+    if not maps.is_complex() and maps.ndim in (4, 5) and maps.shape[0] == 2:
         maps = maps if maps.dtype == torch.float64 else maps.float()
         maps = torch.complex(maps[0], maps[1])
-    if maps.ndim != 3 or not maps.is_complex() or 0 in maps.shape:
+    if maps.ndim == 3:
+        maps = maps[None]
+    if maps.ndim != 4 or not maps.is_complex() or 0 in maps.shape:
         raise OperatorError(
             "The coil maps have the wrong shape or dtype",
             where="coil_maps",
-            expected="complex [coil, H, W], or real [2, coil, H, W]",
+            expected="complex [coil, H, W] or [set, coil, H, W], or real with a first axis of 2",
             got=f"{maps.dtype} {list(maps.shape)}",
             remedy="use sciinv.operators.mri_coils.espirit, or ones for a single coil",
         )
@@ -85,7 +87,7 @@ def as_maps(coil_maps: Any, image_shape: Sequence[int] | None) -> Tensor:
             remedy="give a smaller image_shape, or larger maps",
         )
     top, left = rows // 2 - h // 2, columns // 2 - w // 2
-    return maps[:, top : top + h, left : left + w]
+    return maps[..., top : top + h, left : left + w]
 
 
 def noise(noise_sd: Any, coils: int) -> GaussianNoise | WeightedNoise:
@@ -105,8 +107,8 @@ def noise(noise_sd: Any, coils: int) -> GaussianNoise | WeightedNoise:
     return WeightedNoise(sd.reshape(1, 1, coils, 1))
 
 
-def image_spec(h: int, w: int, pixel_mm: float | Sequence[float]) -> ImageSpec:
-    """Return the image: two channels, coordinates in mm from the centre pixel."""
+def image_spec(h: int, w: int, pixel_mm: float | Sequence[float], sets: int = 1) -> ImageSpec:
+    """Return the image: two channels per set, coordinates in mm from the centre pixel."""
     pixel = np.broadcast_to(np.asarray(pixel_mm, dtype=float), 2)
     if not (np.isfinite(pixel).all() and (pixel > 0).all()):
         raise OperatorError(
@@ -118,10 +120,12 @@ def image_spec(h: int, w: int, pixel_mm: float | Sequence[float]) -> ImageSpec:
         )
     rows, columns = (np.arange(n) - n // 2 for n in (h, w))
     return ImageSpec(
-        shape=(2, h, w),
+        shape=(2 * sets, h, w),
         units="arbitrary units",
         y=rows * pixel[0],
         x=columns * pixel[1],
         axis_units="mm",
-        channels=("real", "imag"),
+        channels=("real", "imag")
+        if sets == 1
+        else tuple(f"{part} {s + 1}" for s in range(sets) for part in ("real", "imag")),
     )

@@ -8,6 +8,7 @@ from sciinv.errors import DataError
 
 POWER_ITERATIONS = 20
 FLOOR_SHARE = 0.3  # of the power at the edge of k-space: below, a floor is an artefact of the fit
+FURTHER_CROP = 0.8  # eigenvalue below which a pixel has no second map, as in BART
 CHUNK_ELEMENTS = 1 << 24  # complex numbers of the pixel-wise matrices held at once (128 MB)
 
 
@@ -59,6 +60,7 @@ def espirit(
     threshold: float = 0.02,
     crop: float = 0.0,
     limit: int = 32,
+    sets: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ESPIRiT coil sensitivities and their eigenvalue map.
 
@@ -69,6 +71,10 @@ def espirit(
     the image is 0), unless `crop` removes them. Their phase is that in which the calibration
     data's strongest combination of coils is real.
 
+    A further set is the next eigenvector: where the field of view is smaller than the object, two
+    places share a pixel and two eigenvalues are 1. It is kept only where its eigenvalue says that
+    the data need it, since elsewhere it would let noise into the image.
+
     Args:
         kspace: Centred k-space, complex [coil, ky, kx]; prewhitened where the noise is known.
         mask: Measured samples, [ky, kx]; default: where any coil is not 0.
@@ -76,12 +82,16 @@ def espirit(
         threshold: Singular values of the patches below this share of the largest are noise.
         crop: Maps are 0 where the eigenvalue is below this.
         limit: Longest side of the calibration region used.
+        sets: Number of sets of maps. Those after the first are 0 where their eigenvalue is below
+            0.8, or `crop` if that is more.
 
     Returns:
-        Maps, complex64 [coil, ky, kx] (as image axes), and eigenvalues, float32 [ky, kx].
+        Maps, complex64 [coil, ky, kx] (as image axes), and eigenvalues, float32 [ky, kx]; with
+        several sets [set, coil, ky, kx] and [set, ky, kx].
 
     Raises:
-        DataError: No calibration region of at least kernel + 2 samples a side, or no signal.
+        DataError: No calibration region of at least kernel + 2 samples a side, no signal, or more
+            sets than coils.
 
     Source: Uecker et al., "ESPIRiT", Magnetic Resonance in Medicine 71:990, 2014.
     """
@@ -105,12 +115,19 @@ def espirit(
             got="zeros",
             remedy="check which array of the file holds the k-space",
         )
+    if not 1 <= sets <= coils:
+        raise DataError(
+            "There cannot be so many sets of coil maps",
+            expected=f"1 … {coils}, the number of coils",
+            got=sets,
+            remedy="take 1, or 2 where the object is larger than the field of view",
+        )
     if coils == 1:
         return np.ones((1, h, w), np.complex64), np.ones((h, w), np.float32)
     covariance = _kernel_covariance(block, kernel, threshold)
     reference = np.linalg.eigh(np.einsum("cyx,dyx->cd", block, block.conj()))[1][:, -1]
-    maps = np.empty((coils, h, w), np.complex64)
-    values = np.empty((h, w), np.float32)
+    maps = np.empty((sets, coils, h, w), np.complex64)
+    values = np.empty((sets, h, w), np.float32)
     offsets = np.arange(1 - kernel, kernel)
     wave_y, wave_x = (
         np.exp(2j * np.pi * np.outer(np.arange(n) - n // 2, offsets) / n).astype(np.complex64)
@@ -121,11 +138,16 @@ def espirit(
     for top in range(0, h, rows):
         part = slice(top, top + rows)
         matrices = np.tensordot(wave_y[part], along_x, axes=1)
-        vectors, values[part] = _leading(matrices, reference.astype(np.complex64))
-        maps[:, part] = np.moveaxis(vectors, -1, 0)
+        for s in range(sets):
+            vectors, values[s, part] = _leading(matrices, reference.astype(np.complex64))
+            maps[s, :, part] = np.moveaxis(vectors, -1, 0)
+            if s + 1 < sets:  # deflate: the next eigenvector becomes the leading one
+                outer = vectors[..., :, None] * vectors[..., None, :].conj()
+                matrices = matrices - values[s, part, :, None, None] * outer
     if crop > 0:
-        maps *= values >= crop
-    return maps, values
+        maps *= (values >= crop)[:, None]
+    maps[1:] *= (values[1:] >= max(crop, FURTHER_CROP))[:, None]
+    return (maps[0], values[0]) if sets == 1 else (maps, values)
 
 
 def _kernel_covariance(block: np.ndarray, kernel: int, threshold: float) -> np.ndarray:

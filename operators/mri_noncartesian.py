@@ -27,7 +27,8 @@ class NonCartesianMRI(Declared, LinearPhysics):
     Args:
         trajectory: (ky, kx) of each sample in cycles per field of view, real [sample, 2], from
             −N/2 to N/2.
-        coil_maps: Sensitivities S_c: complex [coil, H, W], or real [2, coil, H, W].
+        coil_maps: Sensitivities S_c: complex [coil, H, W] or [set, coil, H, W], or real with a
+            first axis of 2; several sets as in `MultiCoilMRI`.
         noise_sd: Standard deviation per real component of y: a number, or one per coil.
         pixel_mm: Pixel size in mm, a number or (row, column).
 
@@ -38,6 +39,7 @@ class NonCartesianMRI(Declared, LinearPhysics):
     """
 
     trajectory: Tensor
+    float64_parameters = ("trajectory",)
 
     def __init__(
         self,
@@ -48,24 +50,24 @@ class NonCartesianMRI(Declared, LinearPhysics):
     ) -> None:
         _finufft()
         maps = mri_checks.as_maps(coil_maps, None)
-        coils, h, w = maps.shape
+        sets, coils, h, w = maps.shape
         points = _as_trajectory(trajectory, h, w)
-        super().__init__(noise_model=mri_checks.noise(noise_sd, coils), img_size=(2, h, w))
+        super().__init__(noise_model=mri_checks.noise(noise_sd, coils), img_size=(2 * sets, h, w))
         self.register_buffer("trajectory", points)
         # real and imaginary part last, since Module.to drops imaginary parts
         self.register_buffer("_maps", torch.view_as_real(maps.contiguous()))
-        self.image_spec = mri_checks.image_spec(h, w, pixel_mm)
+        self.image_spec = mri_checks.image_spec(h, w, pixel_mm, sets)
         self.measurement_spec = MeasurementSpec(
             ("part", "coil", "sample"), (2, coils, len(points)), "arbitrary units"
         )
 
     def A(self, x: Tensor) -> Tensor:
-        """Return y = F_k S x: image [B, 2, H, W] to samples [B, 2, coil, sample]."""
+        """Return y = F_k S x: image [B, 2·set, H, W] to samples [B, 2, coil, sample]."""
         self.check_image(x)
         return _Linear.apply(x, self, "forward")
 
     def A_adjoint(self, y: Tensor) -> Tensor:
-        """Return Aᵀ y = Σ_c S_c* F_kᴴ y_c, [B, 2, H, W]."""
+        """Return Aᵀ y = Σ_c S_c* F_kᴴ y_c, [B, 2·set, H, W]."""
         self.check_measurement(y)
         return _Linear.apply(y, self, "adjoint")
 
@@ -81,7 +83,7 @@ class NonCartesianMRI(Declared, LinearPhysics):
         return torch.from_numpy(weights.real) / float(np.mean(weights.real))
 
     def classical(self, y: Tensor) -> dict[str, Tensor]:
-        """Return "gridding" (density-compensated adjoint) and "CG-SENSE", each [B, 2, H, W].
+        """Return "gridding" (density-compensated adjoint) and "CG-SENSE", like an image.
 
         "CG-SENSE" minimises ½‖A x − y‖² + λ/2 ‖x‖² with λ as in `MultiCoilMRI.classical`; the
         gridded image is scaled to fit the data best.
@@ -102,7 +104,7 @@ class NonCartesianMRI(Declared, LinearPhysics):
         maps = torch.view_as_complex(self._maps.to(x.dtype))
         out = x.new_empty(len(x), *self.measurement_spec.shape)
         for b in range(len(x)):
-            z = (maps * torch.complex(x[b, 0], x[b, 1])).numpy()
+            z = (maps * torch.complex(x[b, ::2], x[b, 1::2])[:, None]).sum(0).numpy()
             k = torch.from_numpy(self._type2(z, _real_type(x)))
             out[b, 0], out[b, 1] = k.real, k.imag
         return out
@@ -112,8 +114,8 @@ class NonCartesianMRI(Declared, LinearPhysics):
         out = y.new_empty(len(y), *self.img_size)
         for b in range(len(y)):
             k = torch.complex(y[b, 0], y[b, 1]).numpy()
-            z = (maps.conj() * torch.from_numpy(self._type1(k, _real_type(y)))).sum(0)
-            out[b, 0], out[b, 1] = z.real, z.imag
+            z = (maps.conj() * torch.from_numpy(self._type1(k, _real_type(y)))).sum(1)
+            out[b, ::2], out[b, 1::2] = z.real, z.imag
         return out
 
     def _normal(self, x: Tensor) -> Tensor:
@@ -170,7 +172,7 @@ def _finufft() -> Any:
         raise OperatorError(
             "Non-Cartesian MRI needs finufft, which is not installed",
             expected="the package finufft",
-            remedy="pip install finufft",
+            remedy='pip install "sciinv[nufft]"',
         ) from error
     return finufft
 

@@ -20,6 +20,7 @@ CORE = ("torch", "torchvision", "deepinv", "numpy", "scipy", "xarray", "zarr", "
 EXTRAS = {
     "snakemake": ("workflow", "`sciinv run`"),
     "astropy": ("eht", "UVFITS files"),
+    "finufft": ("nufft", "MRI along a trajectory"),
     "arviz": ("arviz", "posterior stores in ArviZ"),
     "nibabel": ("train", "training the MRI prior"),
     "snakemake-executor-plugin-slurm": ("slurm", "the slurm profile"),

@@ -36,6 +36,7 @@ def read(
     noise_sd: float | None = None,
     dataset: str | None = None,
     pixel_mm: float | Sequence[float] | None = None,
+    sets: int = 1,
 ) -> xr.Dataset:
     """Read k-space into a measurement dataset; slices are read one by one.
 
@@ -48,18 +49,22 @@ def read(
         path: A .npy, .h5/.hdf5 or .cfl/.hdr file.
         item: Slice, slices, or None for all.
         mask: Undersample further: bool [ky, kx]; samples that it leaves out are dropped.
-        coil_maps: Sensitivities to use instead of ESPIRiT's, complex [coil, ky, kx].
+        coil_maps: Sensitivities to use instead of ESPIRiT's, complex [coil, ky, kx] or
+            [set, coil, ky, kx].
         noise_sd: Noise per real component in the file's units, equal and independent in every
             coil; without it the file's noise scan is used, else the floor of the outer k-space.
         dataset: Name of the array in a plain HDF5 file.
         pixel_mm: Pixel size, mm, where the file does not say it (else 1).
+        sets: Sets of ESPIRiT maps: 2 (soft-SENSE) where the object is larger than the field of
+            view.
 
     Returns:
         Dataset with `y` (item, part, coil, sample), `mask` (ky, kx), `coil_maps` (item, part,
-        coil, row, column), `noise_sd` (item), `scale` (item), and the attributes of a
-        measurement store. A fully sampled fastMRI file also gives `reference` (item,
-        reference_row, reference_column): its own reconstruction divided by the scale, which
-        shows the centre of the image where it is smaller.
+        coil, row, column; with several sets item, part, set, coil, row, column), `noise_sd`
+        (item), `scale` (item), and the attributes of a measurement store. A fully sampled fastMRI
+        file also gives `reference` (item, reference_row, reference_column): its own
+        reconstruction divided by the scale, which shows the centre of the image where it is
+        smaller.
 
     Raises:
         DataError: A file that cannot be read, or that does not hold such k-space.
@@ -69,7 +74,7 @@ def read(
     count = source.count(path, dataset)
     wanted = _items(item, count, path)
     slices = [source.load(path, i, dataset) for i in wanted]
-    parts = [_measurement(k, path, mask, coil_maps, noise_sd) for k in slices]
+    parts = [_measurement(k, path, mask, coil_maps, noise_sd, sets) for k in slices]
     masks = [p[0] for p in parts]
     different = [wanted[i] for i, m in enumerate(masks) if not np.array_equal(m, masks[0])]
     if different:
@@ -224,6 +229,7 @@ def _measurement(
     mask: np.ndarray | None,
     coil_maps: np.ndarray | None,
     noise_sd: float | None,
+    sets: int,
 ) -> tuple[np.ndarray, xr.Dataset, str]:
     kspace, rule = k.kspace, "floor"
     measured = mri_masks.from_kspace(kspace)
@@ -244,10 +250,10 @@ def _measurement(
         raw_sd = mri_coils.noise_floor(kspace, measured)
     kspace = kspace * kept
     if coil_maps is None:
-        maps, _ = mri_coils.espirit(kspace, kept)
+        maps, _ = mri_coils.espirit(kspace, kept, sets=sets)
     else:
         maps = np.asarray(coil_maps, np.complex64)
-        if maps.shape != kspace.shape:
+        if maps.shape[-3:] != kspace.shape or maps.ndim > 4:
             raise DataError(
                 "The coil maps do not fit the k-space",
                 where=path,
@@ -259,7 +265,10 @@ def _measurement(
     scale = image_scale(y, kept, maps, raw_sd)
     data = {
         "y": (("part", "coil", "sample"), (y / scale).astype(np.float32)),
-        "coil_maps": (("part", "coil", "row", "column"), _two_parts(maps)),
+        "coil_maps": (
+            ("part", *(("set",) if maps.ndim == 4 else ()), "coil", "row", "column"),
+            _two_parts(maps),
+        ),
         "noise_sd": ((), np.float64(raw_sd / scale)),
         "scale": ((), np.float64(scale)),
     }
@@ -295,7 +304,7 @@ def image_scale(y: np.ndarray, mask: np.ndarray, maps: np.ndarray, noise_sd: flo
     Args:
         y: Measured samples, real [2, coil, sample].
         mask: [ky, kx].
-        maps: Complex [coil, row, column].
+        maps: Complex [coil, row, column] or [set, coil, row, column].
         noise_sd: Per real component of y.
     """
     import torch
@@ -305,4 +314,5 @@ def image_scale(y: np.ndarray, mask: np.ndarray, maps: np.ndarray, noise_sd: flo
     size = float(np.sqrt(np.mean(np.square(y, dtype=np.float64))))  # raw units can be tiny
     physics = MultiCoilMRI(mask, maps, noise_sd / size)
     x = physics.classical(torch.from_numpy(y / np.float32(size))[None])["CG-SENSE"]
-    return size * float(np.quantile(np.hypot(*x[0].numpy()), 0.99))
+    magnitude = np.hypot(*x[0].numpy()) if len(x[0]) == 2 else physics.combined(x)[0].numpy()
+    return size * float(np.quantile(magnitude, 0.99))

@@ -111,6 +111,29 @@ def test_a_swapped_operator_takes_what_it_knows_of_the_stored_parameters(tmp_pat
     assert float(physics.noise_model.sigma) == pytest.approx(0.1)
 
 
+def test_view_angles_keep_their_precision_whatever_the_dtype_of_the_data():
+    """In float32, steps of 0.1° would not be symmetric, and 1,800 views not fold into 451."""
+    angles = np.arange(1800) * 0.1
+    params = {"image_size": 8, "pixel_mm": 1.0, "detectors": 12, "detector_mm": 1.0}
+    data = xr.Dataset(
+        {
+            "y": (("item", "channel", "angle", "detector"), np.zeros((1, 1, 1800, 12), "f4")),
+            "angles": ("angle", angles),
+        },
+        attrs={"operator": "ct", "params": json.dumps({**params, "noise_sd": 0.1}), "units": "1"},
+    )
+    physics, y = operators.from_measurement(data)
+    assert y.dtype == torch.float32
+    np.testing.assert_array_equal(physics.geometry.angles, angles)
+    exact = operators.load("ct", angles=angles, **params)
+    views = [sum(len(g.theta) for g in p.projector.groups) for p in (physics, exact)]
+    assert views == [451, 451]  # 0 … 45°
+    counts, _ = operators.from_measurement(
+        data, operator="ct-counts", blank_counts=torch.tensor(1e4)
+    )
+    np.testing.assert_array_equal(counts.linear.geometry.angles, angles)
+
+
 def test_a_ct_scan_comes_back_from_its_store(tmp_path):
     angles = np.linspace(0, 180, 12, endpoint=False)
     params = {"image_size": 16, "pixel_mm": 0.5, "detectors": 24, "detector_mm": 0.5}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
+from sciinv import store
 from sciinv.errors import OperatorError
+from sciinv.operators import from_measurement, load
 from sciinv.operators.mri import MultiCoilMRI
 from sciinv.operators.mri_coils import simulate_maps
 
@@ -76,3 +82,46 @@ def test_radial_scan_is_reconstructed() -> None:
 def test_wrong_trajectories_are_refused(points: np.ndarray) -> None:
     with pytest.raises(OperatorError, match="trajectory does not fit"):
         NonCartesianMRI(points, simulate_maps(2, (8, 8)), 0.1)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_two_sets_of_maps_pass_the_dot_product_test(double: bool) -> None:
+    dtype = torch.float64 if double else torch.float32
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, 3, 9, 8)) + 1j * rng.normal(size=(2, 3, 9, 8))
+    points = radial_trajectory((9, 8), 7)
+    physics = NonCartesianMRI(points, maps, 0.1)
+    x = torch.randn(2, 4, 9, 8, dtype=dtype)
+    u = physics.A(x)
+    v = torch.randn_like(u)
+    error = ((u * v).sum() - (x * physics.A_adjoint(v)).sum()).abs() / (u.norm() * v.norm())
+    # finufft's own tolerances: 1e-6 and 1e-13
+    assert float(error) < (1e-12 if double else 1e-6)
+    parts = [NonCartesianMRI(points, m, 0.1).A(x[:, 2 * i : 2 * i + 2]) for i, m in enumerate(maps)]
+    torch.testing.assert_close(u, sum(parts), rtol=0, atol=1e-10 if double else 1e-3)
+
+
+def test_a_configuration_can_name_it_and_a_store_can_hold_it(tmp_path: Path) -> None:
+    points, maps = radial_trajectory((9, 8), 7), simulate_maps(3, (9, 8))
+    physics = load("mri-noncartesian", trajectory=points, coil_maps=maps, noise_sd=0.1)
+    y = physics.A(torch.randn(1, 2, 9, 8))
+    data = xr.Dataset(
+        {
+            "y": (("item", "part", "coil", "sample"), y.numpy()),
+            "trajectory": (("sample", "axis"), points),
+            "coil_maps": (("part", "coil", "row", "column"), np.stack([maps.real, maps.imag])),
+        },
+        attrs={
+            "operator": "mri-noncartesian",
+            "params": json.dumps({"noise_sd": 0.1, "pixel_mm": 2.0}),
+            "units": "arbitrary units",
+        },
+    )
+    store.write_measurement(data, tmp_path / "m.zarr")
+    again, y_again = from_measurement(store.open_measurement(tmp_path / "m.zarr"))
+    assert torch.equal(y_again, y)
+    assert torch.equal(again.trajectory, torch.from_numpy(points))  # float64, not rounded
+    x = torch.randn(1, 2, 9, 8)
+    assert torch.equal(again.A(x), physics.A(x))
+    assert again.image_spec.axis_units == "mm"
+    assert again.image_spec.x[1] - again.image_spec.x[0] == 2.0
