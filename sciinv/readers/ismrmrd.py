@@ -46,13 +46,18 @@ def group_of(file: h5py.File) -> str | None:
 
 
 class Reader:
-    """Cartesian two-dimensional scans; items are slices.
+    """Cartesian scans, two- or three-dimensional; items are slices.
 
     Lines go to ky = kspace_encode_step_1 − centre + N // 2 (rows), samples along kx with the
     centre sample at N // 2, reversed lines first turned round; readout oversampling is removed
     where readouts are whole. Of several contrasts, phases, repetitions or sets the first is read,
     and averages are averaged. Noise scans become `noise`, whose variance is taken in proportion
     to the bandwidth (1 / sample time).
+
+    Of a three-dimensional scan the partitions along z become slices, by the orthonormal inverse
+    DFT along kz, which leaves the noise as it is; that needs every partition kz of each measured
+    (ky, kx). Lines are added one by one with their phase, so that no volume is held in memory;
+    every slice reads its slab once. Slices beyond the reconstructed matrix are left out.
 
     Source: Inati et al., "ISMRM raw data format", Magnetic Resonance in Medicine 77:411, 2017.
     """
@@ -61,8 +66,10 @@ class Reader:
     def count(path: Path, dataset: str | None = None) -> int:
         """Return the number of slices."""
         with opened_hdf5(path) as file:
-            _, heads = _acquisitions(file, path)
-        return len(np.unique(_imaging(heads, path)["idx"]["slice"]))
+            group, heads = _acquisitions(file, path)
+            root = parsed_header(_xml(group), path)
+        _, kept = _depth(root, path)
+        return kept * len(np.unique(_imaging(heads, path)["idx"]["slice"]))
 
     @staticmethod
     def load(path: Path, item: int, dataset: str | None = None) -> KSpace:
@@ -72,11 +79,13 @@ class Reader:
             imaging = _imaging(heads, path)
             root = parsed_header(_xml(group), path)
             _check_cartesian(root, path)
-            which = np.unique(imaging["idx"]["slice"])[item]
+            depth, kept = _depth(root, path)
+            which = np.unique(imaging["idx"]["slice"])[item // kept]
             wanted = _is_imaging(heads) & (heads["idx"]["slice"] == which)
             for loop in LOOPS[:-1]:
                 wanted &= heads["idx"][loop] == imaging["idx"][loop].min()
-            kspace, averages = _grid(group, heads, np.flatnonzero(wanted), root, path)
+            z = depth // 2 - kept // 2 + item % kept
+            kspace, averages = _grid(group, heads, np.flatnonzero(wanted), root, path, depth, z)
             noise = _noise(group, heads, path)
         columns = size(root, "encoding/reconSpace/matrixSize/x", path, kspace.shape[-1])
         kspace = without_oversampling(checked(kspace, path), axis=-1, size=columns)
@@ -87,7 +96,8 @@ class Reader:
             ratio *= times[0] / times[1] if min(times) > 0 else 1.0
         return KSpace(
             kspace,
-            title=f"ISMRMRD {path.stem}, slice {which}",
+            title=f"ISMRMRD {path.stem}, slice {which}"
+            + (f", partition {item % kept}" if depth > 1 else ""),
             pixel_mm=_pixel(root, path),
             noise=noise,
             noise_variance_ratio=ratio,
@@ -116,7 +126,7 @@ def _fields(group: object) -> set[str]:
         return set()
     head = data.dtype["head"]
     counters = head["idx"].names or () if "idx" in (head.names or ()) else ()
-    known = {"kspace_encode_step_1", "slice", *LOOPS} <= set(counters)
+    known = {"kspace_encode_step_1", "kspace_encode_step_2", "slice", *LOOPS} <= set(counters)
     return set(head.names or ()) if known else set()
 
 
@@ -145,27 +155,40 @@ def _xml(group: h5py.Group) -> bytes | str:
 
 def _check_cartesian(root: ElementTree.Element, path: Path) -> None:
     kind = root.findtext("encoding/trajectory", "cartesian")
-    depth = number(root, "encoding/encodedSpace/matrixSize/z", path, 1)
-    if kind != "cartesian" or depth > 1:
+    if kind != "cartesian":
         raise DataError(
-            "The ISMRMRD scan is no two-dimensional Cartesian one",
+            "The ISMRMRD scan is no Cartesian one",
             where=path,
-            expected="trajectory cartesian, encoded matrix size z = 1",
-            got=f"trajectory {kind}, z = {depth:g}",
-            remedy="grid it, or transform the third axis and write the slices as arrays",
+            expected="trajectory cartesian",
+            got=f"trajectory {kind}",
+            remedy='write it as arrays for the operator "mri-noncartesian", or grid it',
         )
 
 
+def _depth(root: ElementTree.Element, path: Path) -> tuple[int, int]:
+    # Encoded partitions, and how many of them the reconstructed matrix keeps.
+    depth = size(root, "encoding/encodedSpace/matrixSize/z", path, 1)
+    return depth, min(depth, size(root, "encoding/reconSpace/matrixSize/z", path, depth))
+
+
 def _grid(
-    group: h5py.Group, heads: np.ndarray, chosen: np.ndarray, root: ElementTree.Element, path: Path
+    group: h5py.Group,
+    heads: np.ndarray,
+    chosen: np.ndarray,
+    root: ElementTree.Element,
+    path: Path,
+    depth: int,
+    z: int,
 ) -> tuple[np.ndarray, float]:
     # Sum the acquisitions into [coil, ky, kx] and divide by how often each sample was measured.
     height, width = (size(root, f"encoding/encodedSpace/matrixSize/{a}", path) for a in "yx")
-    limits = "encoding/encodingLimits/kspace_encoding_step_1"
-    centre = int(number(root, f"{limits}/center", path, height // 2, zero=True))
+    centre, centre_z = (
+        int(number(root, f"encoding/encodingLimits/{step}/center", path, n // 2, zero=True))
+        for step, n in (("kspace_encoding_step_1", height), ("kspace_encoding_step_2", depth))
+    )
     coils = int(heads["active_channels"][chosen[0]])
     grid = np.zeros((coils, height, width), np.complex64)
-    times = np.zeros((height, width), int)
+    times = np.zeros((depth, height, width), np.uint16)
     for index in chosen:
         record = group["data"][int(index)]
         head = record["head"]
@@ -175,17 +198,33 @@ def _grid(
             line = line[:, ::-1]
         start = width // 2 - int(head["center_sample"])
         ky = int(head["idx"]["kspace_encode_step_1"]) - centre + height // 2
+        kz = int(head["idx"]["kspace_encode_step_2"]) - centre_z + depth // 2 if depth > 1 else 0
         begin, end = max(first, -start), min(last, width - start)
-        if not 0 <= ky < height or begin >= end:
+        if not 0 <= ky < height or not 0 <= kz < depth or begin >= end:
             raise DataError(
                 "An ISMRMRD acquisition lies outside of the encoded matrix",
                 where=f"{path}: acquisition {index}",
-                expected=f"ky in 0 … {height - 1}, and samples within {width} columns",
-                got=f"ky {ky}, {line.shape[1]} samples around {int(head['center_sample'])}",
+                expected=f"ky in 0 … {height - 1}, kz in 0 … {depth - 1}, and samples within "
+                f"{width} columns",
+                got=f"ky {ky}, kz {kz}, {line.shape[1]} samples around "
+                f"{int(head['center_sample'])}",
                 remedy="check the header's matrix size and encoding limits",
             )
+        if depth > 1:
+            turns = (kz - depth // 2) * (z - depth // 2) / depth
+            line = line * np.complex64(np.exp(2j * np.pi * turns) / np.sqrt(depth))
         grid[:, ky, start + begin : start + end] += line[:, begin:end]
-        times[ky, start + begin : start + end] += 1
+        times[kz, ky, start + begin : start + end] += 1
+    partitions = np.count_nonzero(times, axis=0)
+    if depth > 1 and not np.isin(partitions, (0, depth)).all():
+        few = partitions[partitions > 0]
+        raise DataError(
+            "The partitions of the three-dimensional scan are not all measured",
+            where=path,
+            expected=f"all {depth} kz of each measured (ky, kx): then slices can be cut",
+            got=f"as few as {few.min()}, at {int((few < depth).sum())} of {few.size} places",
+            remedy="reconstruct the undersampled volume elsewhere, or fill kz first",
+        )
     measured = times[times > 0]
     if measured.min() != measured.max():
         raise DataError(
@@ -195,7 +234,7 @@ def _grid(
             got=f"from {measured.min()} to {measured.max()}",
             remedy="average or leave out the repeated lines before the conversion",
         )
-    return grid / np.maximum(times, 1), float(measured[0])
+    return grid / np.maximum(times[0], 1), float(measured[0])
 
 
 def _samples(record: Any, coils: int, where: str) -> np.ndarray:

@@ -285,6 +285,35 @@ def test_ismrmrd_oversampling_partial_echo_and_reversed_lines(tmp_path: Path) ->
     assert_same(raw(got), expected)
 
 
+@pytest.mark.parametrize("depth", [5, 6])
+def test_ismrmrd_volumes_are_cut_into_slices(depth: int, tmp_path: Path) -> None:
+    """Two slabs, two averages, two more partitions encoded than reconstructed."""
+    slabs = [np.stack([a_slice(depth * s + z) for z in range(depth)], axis=1) for s in range(2)]
+    rows = []
+    for s, volume in enumerate(slabs):  # [coil, z, ky, kx]
+        shifted = np.fft.fft(np.fft.ifftshift(volume, axes=1), axis=1, norm="ortho")
+        k = np.fft.fftshift(shifted, axes=1)
+        for kz in range(depth):
+            for ky in range(H):
+                step = {"item": s, "kspace_encode_step_2": kz}
+                rows += [record(k[:, kz, ky] * a, ky, average=i, **step) for i, a in
+                         enumerate((0.5, 1.5))]  # fmt: skip
+    header = xml(H, W, H, W, z=depth).replace(
+        f"<z>{depth}</z></matrixSize><fieldOfView_mm><x>{2 * W}</x><y>{3 * H}</y><z>5</z>"
+        "</fieldOfView_mm></reconSpace>",
+        f"<z>{depth - 2}</z></matrixSize><fieldOfView_mm><x>{2 * W}</x><y>{3 * H}</y><z>5</z>"
+        "</fieldOfView_mm></reconSpace>",
+    )
+    path = write_ismrmrd(tmp_path / "v.h5", rows, header)
+    kept = depth - 2
+    assert kspace.items(path) == 2 * kept
+    first = depth // 2 - kept // 2
+    for item in (0, kept - 1, 2 * kept - 1):
+        got = kspace.read(path, item, noise_sd=NOISE)
+        assert_same(raw(got), slabs[item // kept][:, first + item % kept])
+        assert got.attrs["title"].endswith(f"partition {item % kept}")
+
+
 def test_ismrmrd_noise_scan_prewhitens(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     mixing = 0.02 * (np.eye(COILS) + 0.5 * rng.standard_normal((COILS, COILS)))
@@ -487,8 +516,16 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         ),
         "more often than others",
     ),
-    "ISMRMRD spiral": (lambda p: scan(p, trajectory="spiral"), "no two-dimensional Cartesian"),
-    "ISMRMRD in three dimensions": (lambda p: scan(p, z=8), "no two-dimensional Cartesian"),
+    "ISMRMRD spiral": (lambda p: scan(p, trajectory="spiral"), "no Cartesian one"),
+    "ISMRMRD without all partitions": (lambda p: scan(p, z=8), "partitions .* not all measured"),
+    "ISMRMRD partition outside of the matrix": (
+        lambda p: write_ismrmrd(
+            p / "i.h5",
+            [record(a_slice()[:, 0], kspace_encode_step_2=9)],
+            xml(H, W, H, W, z=8),
+        ),
+        "outside of the encoded matrix",
+    ),
     "BART without header": (lambda p: text(p, "b.cfl", b"12345678"), "header is not there"),
     "BART header of another kind": (
         lambda p: text(p, "b.hdr", b"# Dimensions\nfour by four\n"),
