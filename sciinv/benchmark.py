@@ -13,14 +13,15 @@ import numpy as np
 import torch
 
 from sciinv import __version__
-from sciinv.calibration_cases import Row, suite
+from sciinv.calibration_cases import Row
+from sciinv.calibration_suite import GROUPS, suite
 from sciinv.store.atomic import write_file
 
 
 def run(
     out: str | Path,
     full: bool = False,
-    groups: tuple[str, ...] = ("gaussian", "mixture", "large", "nonlinear"),
+    groups: tuple[str, ...] = GROUPS,
     progress: Callable[[str], None] | None = None,
 ) -> str:
     """Compute every case of the groups, and write `benchmark.json` and `benchmark.md` to a folder.
@@ -91,7 +92,39 @@ def table(rows: list[Row]) -> str:
         part = [r for r in rows if r["group"] == group]
         if part:
             out += ["", f"## {title}", "", *_distances(part)]
+    robust = [r for r in rows if r["group"] == "robust"]
+    if robust:
+        out += ["", "## Random nonlinear problems, 8 draws each", "", *_robust(robust)]
+    for row in rows:
+        if row["group"] == "speed":
+            out += ["", f"## Seconds a draw, in turns in one run: {row['case']}", "", *_speed(row)]
     return "\n".join(out) + "\n"
+
+
+def _robust(rows: list[Row]) -> list[str]:
+    head = [
+        "| method | problems | errors | draws not finite | median χ²: typical (worst problem) |",
+        "|---|---|---|---|---|",
+    ]
+    return head + [
+        f"| {r['case'].rsplit('; ', 1)[0]} | {r['problems']} | {len(r['errors'])} "
+        f"| {r['not_finite']} | {r['chi2_median']:.2f} ({r['chi2_worst']:.3g}) |"
+        for r in rows
+    ]
+
+
+def _speed(row: Row) -> list[str]:
+    head = [
+        "| method | calls a draw | ms a draw | × faster | CRPS | spread ÷ RMSE | residual ÷ β "
+        "| truth inside 50 / 80 / 90 % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    return head + [
+        f"| {m['method']} | {m['nfe']:.0f} | {1e3 * m['seconds']:.2f} | {m['faster']:.1f} "
+        f"| {m['crps']:.4f} ± {m['crps_error']:.4f} | {m['spread_skill']:.2f} "
+        f"| {m['residual']:.2f} | {' / '.join(f'{100 * c:.0f}' for c in m['coverage'])} |"
+        for m in row["methods"]
+    ]
 
 
 def _distances(rows: list[Row]) -> list[str]:

@@ -1,29 +1,20 @@
-"""The calibration benchmark: cases whose right answer is known, small for CI and in full.
-
-gaussian   Gaussian priors × linear operators: mode by mode against the closed form
-mixture    random mixtures in 8 dimensions: sliced Wasserstein distance to exact samples
-large      a 64-dimensional mixture of 25 components under limited-angle projections
-nonlinear  phase retrieval, Poisson counts and closure phases, against importance sampling
-"""
+"""Linear problems whose posterior is known in closed form, and how far a sampler is from it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from deepinv.physics import GaussianNoise, LinearPhysics, Physics
+from deepinv.physics import GaussianNoise, LinearPhysics
 from torch import Tensor
 
-from sciinv import likelihoods
 from sciinv.calibration import sliced_wasserstein
 from sciinv.priors.gaussian import Gaussian
 from sciinv.priors.mixture import GaussianMixture
-from sciinv.samplers import DAPS, Particles
 from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams
 
@@ -44,25 +35,6 @@ class Matrix(LinearPhysics):
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         """Return Mᵀ y, [B, C, H, W]."""
         return (y @ self.matrix.to(y)).reshape(-1, *self.img_size)
-
-
-class Nonlinear(Physics):
-    """y = f(M x) with an elementwise or grouped f, differentiated by autograd."""
-
-    def __init__(
-        self,
-        matrix: Tensor,
-        f: Callable[[Tensor], Tensor],
-        shape: tuple[int, int, int],
-        likelihood: likelihoods.Likelihood,
-    ) -> None:
-        super().__init__()
-        self.matrix, self.f, self.img_size = matrix, f, shape
-        self.likelihood = likelihood
-
-    def A(self, x: Tensor, **kwargs: Any) -> Tensor:
-        """Return f(M x), [B, M]."""
-        return self.f(x.flatten(1) @ self.matrix.to(x).mT)
 
 
 def operator_matrix(kind: str, side: int, seed: int) -> Tensor:
@@ -167,13 +139,14 @@ def gaussian_case(
 
 @dataclass(frozen=True)
 class MixtureProblem:
-    """A mixture prior with a linear operator, and exact samples of its posterior."""
+    """A mixture prior with a linear operator, data of a truth, exact samples of the posterior."""
 
     prior: GaussianMixture
     matrix: Tensor
     sd: float
     y: Tensor
     shape: tuple[int, int, int]
+    truth: Tensor
 
     def weights(self) -> Tensor:
         """Return the posterior weights of the components, [K]."""
@@ -220,7 +193,7 @@ def random_mixture(
     x0 = prior.sample(Streams([(seed, "truth")]), torch.zeros(1, dtype=torch.float64))
     y = x0.flatten(1) @ matrix.mT
     y = y + sd * torch.randn(y.shape, generator=g, dtype=torch.float64)
-    return MixtureProblem(prior, matrix, sd, y[0], shape)
+    return MixtureProblem(prior, matrix, sd, y[0], shape, x0[0])
 
 
 def mixture_case(
@@ -244,149 +217,3 @@ def mixture_case(
         "nfe": float(post["nfe"].mean()),
         "finite": bool(torch.isfinite(x).all()),
     }
-
-
-def nonlinear_problem(kind: str, seed: int) -> tuple[GaussianMixture, Nonlinear, Tensor]:
-    """Return prior, operator and data of a nonlinear problem in 8 dimensions.
-
-    phase: y = (M x)² with white noise of 0.1; counts: y ~ Poisson(200 exp(−M x⁺)); closures: the
-    angles of three bispectra of complex M x, noise 0.1 rad.
-    """
-    shape = (1, 1, 8)
-    base = random_mixture(seed, 0.1)
-    g = torch.Generator().manual_seed(seed + 10_000)
-    like: likelihoods.Likelihood
-    if kind == "phase":
-        m = torch.randn(6, 8, generator=g, dtype=torch.float64) / math.sqrt(8)
-        like = likelihoods.Gaussian(0.1)
-        physics = Nonlinear(m, torch.square, shape, like)
-    elif kind == "counts":
-        m = 0.5 * torch.randn(4, 8, generator=g, dtype=torch.float64) / math.sqrt(8)
-        like = likelihoods.Poisson()
-        physics = Nonlinear(m, lambda u: 200.0 * torch.exp(-u), shape, like)
-    else:
-        m = torch.randn(12, 8, generator=g, dtype=torch.float64) / math.sqrt(8)
-        like = likelihoods.Gaussian(0.1, period=torch.tensor(2 * math.pi, dtype=torch.float64))
-
-        def bispectra(u: Tensor) -> Tensor:
-            v = torch.complex(1.0 + u[..., :6], u[..., 6:])
-            return torch.angle(v[..., [0, 1, 2]] * v[..., [3, 4, 5]] * v[..., [1, 2, 0]].conj())
-
-        physics = Nonlinear(m, bispectra, shape, like)
-    streams = Streams([(seed, "nonlinear")])
-    x0 = base.prior.sample(streams, torch.zeros(1, dtype=torch.float64))
-    return base.prior, physics, like.simulate(physics.A(x0), streams)
-
-
-def importance_reference(
-    prior: GaussianMixture, physics: Nonlinear, y: Tensor, draws: int, seed: int = 0,
-    proposals: int = 400_000,
-) -> tuple[Tensor, float]:  # fmt: skip
-    """Return samples of p(x0 | y) by importance sampling from the prior, and their number."""
-    chunks, logs = [], []
-    like = torch.zeros(1, dtype=torch.float64)
-    g = torch.Generator().manual_seed(seed)
-    k = torch.multinomial(prior.weights, proposals, replacement=True, generator=g)
-    root = prior.vectors * prior.values.sqrt()[:, None, :]
-    for part in k.split(50_000):
-        z = torch.randn(len(part), root.shape[1], 1, generator=g, dtype=like.dtype)
-        x = prior.means.flatten(1)[part] + (root[part] @ z).squeeze(-1)
-        x = x.reshape(-1, *physics.img_size)
-        chunks.append(x.flatten(1))
-        logs.append(-physics.likelihood.nll(physics.A(x), y.expand(len(x), -1)))
-    w = torch.softmax(torch.cat(logs), 0)
-    pick = torch.multinomial(w, draws, replacement=True, generator=g)
-    return torch.cat(chunks)[pick], float(1 / w.square().sum())
-
-
-def nonlinear_case(
-    kind: str, seed: int, draws: int, make: Callable[[GaussianMixture], Sampler]
-) -> Row:
-    """Return the distance to importance-sampled references of one nonlinear problem."""
-    prior, physics, y = nonlinear_problem(kind, seed)
-    post = make(prior).sample(y, physics, draws=draws, seed=seed)
-    x = torch.as_tensor(post["image"].values).double().reshape(draws, -1)
-    first, effective = importance_reference(prior, physics, y, draws, seed=1)
-    second, _ = importance_reference(prior, physics, y, draws, seed=2)
-    return {
-        "kind": kind,
-        "distance": sliced_wasserstein(x, first),
-        "floor": sliced_wasserstein(second, first),
-        "reference_effective": effective,
-        "nfe": float(post["nfe"].mean()),
-        "finite": bool(torch.isfinite(x).all()),
-    }
-
-
-def samplers_of(draws: int) -> dict[str, Callable[[Any], Sampler]]:
-    """Return the samplers that the mixture cases compare, by name."""
-    group = min(draws, 1000)
-    return {
-        "particles, 50 levels": lambda p: Particles(p, levels=50, group=group),
-        "tweedie DAPS, 50 levels": lambda p: DAPS(p, levels=50, micro_batch=group),
-        "tweedie DAPS, 50 levels × 4 sweeps": lambda p: DAPS(
-            p, levels=50, sweeps=4, micro_batch=group
-        ),
-        "isotropic DAPS, 50 levels": lambda p: DAPS(
-            p, conditional="isotropic", levels=50, micro_batch=group
-        ),
-        "the paper's loop, exact draws, 200 levels": lambda p: DAPS(
-            p, conditional="published", levels=200, sigma_max=100, sigma_min=0.1, micro_batch=group
-        ),
-    }
-
-
-def suite(full: bool) -> Iterator[tuple[str, str, Callable[[], Row]]]:
-    """Yield (group, name, function) of every case; small where not `full`."""
-    draws = 1000 if full else 300
-    makers = samplers_of(draws)
-
-    def exact(prior: Gaussian) -> Sampler:
-        return DAPS(prior, levels=10, micro_batch=250)
-
-    for kind, operator, sd, side in _gaussian_grid(full):
-        yield (
-            "gaussian",
-            f"{kind}, {operator}, noise {sd}, D {side * side}",
-            partial(gaussian_case, kind, operator, sd, side, draws, exact),
-        )
-    for sd in (0.05, 0.3):
-        for name, make in makers.items():
-            if not full and "paper" in name:
-                continue
-            few = name not in ("particles, 50 levels", "tweedie DAPS, 50 levels")
-            for seed in range((5 if few else 20) if full else 2):
-                problem = random_mixture(seed, sd)
-                yield (
-                    "mixture",
-                    f"{name}; β = {sd}; problem {seed}",
-                    partial(mixture_case, problem, draws, make),
-                )
-    rows = projections(8, np.linspace(0, 60, 4))
-    for name in ("particles, 50 levels", "tweedie DAPS, 50 levels × 4 sweeps"):
-        for seed in range(3 if full else 1):
-            problem = random_mixture(seed, 0.05, 25, (1, 8, 8), rows)
-            yield (
-                "large",
-                f"{name}; problem {seed}",
-                partial(mixture_case, problem, draws, makers[name]),
-            )
-    for kind in ("phase", "counts", "closures"):
-        for name in ("particles, 50 levels", "tweedie DAPS, 50 levels"):
-            for seed in range(10 if full else 1):
-                yield (
-                    "nonlinear",
-                    f"{kind}; {name}; problem {seed}",
-                    partial(nonlinear_case, kind, seed, draws, makers[name]),
-                )
-
-
-def _gaussian_grid(full: bool) -> Iterator[tuple[str, str, float, int]]:
-    for kind in ("white", "1/f", "smooth + rough"):
-        for operator in ("mask", "fourier", "blur", "ct", "dense"):
-            if not full:
-                yield kind, operator, 0.1, 8
-                continue
-            for sd in (0.01, 0.1, 1.0):
-                yield kind, operator, sd, 16
-            yield kind, operator, 0.1, 32

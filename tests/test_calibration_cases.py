@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 
 from sciinv import calibration_cases as cases
+from sciinv import calibration_nonlinear as nonlinear
+from sciinv import calibration_references as references
+from sciinv import calibration_speed as speed
+from sciinv.calibration import sliced_wasserstein
 from sciinv.samplers import DAPS, Particles
 
 
@@ -43,12 +48,66 @@ def test_particles_reach_the_floor_on_mixtures_where_the_papers_loop_does_not(sd
     assert paper["distance"] > 2 * good["distance"]
 
 
-# Phase retrieval is not here: particles miss modes in 3 of the 10 problems of the benchmark.
-@pytest.mark.parametrize(("kind", "seed"), [("counts", 1), ("closures", 5)])
-def test_particles_match_importance_sampling_for_nonlinear_operators(kind, seed):
-    found = cases.nonlinear_case(kind, seed, 400, lambda p: Particles(p, levels=50, group=400))
-    assert found["reference_effective"] > 1000
-    assert found["distance"] < 0.3  # two references of 400 samples differ by 0.1
+# Closures 7, phase 2 and 6: a tangent at the mean in place of the regression is at 0.5, 11 and 8.8.
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [
+        ("closures", 7),
+        ("phase", 2),
+        pytest.param("phase", 6, marks=pytest.mark.slow),
+        pytest.param("counts", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_particles_find_the_modes_of_nonlinear_problems(kind, seed):
+    found = nonlinear.nonlinear_case(kind, seed, 400, lambda p: Particles(p, levels=50, group=400))
+    assert found["floor"] < 0.15  # two references of 400 samples differ by 0.1
+    assert found["distance"] < 0.25
+
+
+def test_without_the_regression_particles_miss_modes_of_phase_retrieval():
+    found = nonlinear.nonlinear_case(
+        "phase", 2, 400, lambda p: Particles(p, levels=50, group=400, points=0)
+    )
+    assert found["distance"] > 1
+
+
+def test_the_tempered_reference_agrees_with_importance_sampling_where_that_works():
+    problem = nonlinear.nonlinear_problem("closures", 5)
+    found, about = references.tempered_reference(*problem, 2000, seed=3, population=4096)
+    peer, effective = references.importance_reference(*problem, 2000, seed=1)
+    assert effective > 10_000
+    assert sliced_wasserstein(found, peer) < 0.1  # two sets of 2,000: 0.04
+    # The evidence by the mean likelihood of 100,000 draws of the prior, its error some percent.
+    assert abs(about["log_evidence"] - direct_evidence(*problem)) < 0.1
+
+
+def direct_evidence(prior, physics, y, draws: int = 100_000) -> float:
+    g = torch.Generator().manual_seed(4)
+    k = torch.multinomial(prior.weights, draws, replacement=True, generator=g)
+    root = prior.vectors * prior.values.sqrt()[:, None, :]
+    z = torch.randn(draws, 8, 1, generator=g, dtype=torch.float64)
+    x = (prior.means.flatten(1)[k] + (root[k] @ z).squeeze(-1)).reshape(-1, 1, 1, 8)
+    nll = physics.likelihood.nll(physics.A(x), y.expand(draws, -1))
+    return float(torch.logsumexp(-nll, 0)) - math.log(draws)
+
+
+def test_random_nonlinear_problems_end_without_errors_and_with_finite_draws():
+    found = nonlinear.robust_case("phase", 12, 8, lambda p: Particles(p, levels=30, group=32))
+    assert found["errors"] == []
+    assert found["not_finite"] == 0
+    assert found["chi2_median"] < 2  # 6 data: the median of χ²/6 at the truth is 0.9
+
+
+def test_the_race_runs_samplers_in_turns_and_finds_the_released_settings_slow():
+    makers = {
+        "released": lambda p: DAPS.published(p, levels=40, micro_batch=50),
+        "particles": lambda p: Particles(p, levels=20, group=50),
+    }
+    rows = speed.race(speed.mixture_starts(3, 0.3), makers, draws=50)
+    assert [r["method"] for r in rows] == ["released", "particles"]
+    assert rows[0]["faster"] == 1.0
+    assert rows[1]["faster"] > 3  # at a fifth of its levels; 52 to 149 in the full race
+    assert rows[1]["crps"] < 1.2 * rows[0]["crps"]
 
 
 def test_the_published_table_says_what_its_rows_say(repo):

@@ -96,14 +96,14 @@ def benchmark(
     ] = False,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="gaussian, mixture, large or nonlinear; may be repeated."),
+        typer.Option(help="gaussian, mixture, large, nonlinear, robust or speed; may be repeated."),
     ] = None,
 ) -> None:
     """Compare the samplers with exact posteriors, and write the table."""
     from sciinv import benchmark as cases
     from sciinv.errors import ConfigError
 
-    known = ("gaussian", "mixture", "large", "nonlinear")
+    known = cases.GROUPS
     chosen = tuple(group or known)
     if unknown := sorted(set(chosen) - set(known)):
         raise ConfigError(
