@@ -44,6 +44,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         image_shape: Crop the maps to this (H, W) around their centre.
         pixel_mm: Pixel size in mm, a number or (row, column).
         scale: The k-space was divided by this: x · scale is in the scanner's units.
+        units: What a pixel of value 1 is.
 
     Raises:
         OperatorError: Shapes that do not fit, an empty mask, values that are not finite, or a
@@ -64,6 +65,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         image_shape: Sequence[int] | None = None,
         pixel_mm: float | Sequence[float] = 1.0,
         scale: float = 1.0,
+        units: str = "arbitrary units",
     ) -> None:
         kept = mri_checks.as_mask(mask)
         maps = mri_checks.as_maps(coil_maps, image_shape)
@@ -89,9 +91,9 @@ class MultiCoilMRI(Declared, LinearPhysics):
         self.register_buffer("mask", kept)
         self.register_buffer("_maps", torch.view_as_real(maps).contiguous())
         self._index_samples(kept)
-        self.image_spec = mri_checks.image_spec(h, w, pixel_mm, sets)
+        self.image_spec = mri_checks.image_spec(h, w, pixel_mm, sets, units)
         self.measurement_spec = MeasurementSpec(
-            ("part", "coil", "sample"), (2, coils, self.samples), "arbitrary units"
+            ("part", "coil", "sample"), (2, coils, self.samples), units
         )
 
     @property

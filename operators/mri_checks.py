@@ -107,7 +107,9 @@ def noise(noise_sd: Any, coils: int) -> GaussianNoise | WeightedNoise:
     return WeightedNoise(sd.reshape(1, 1, coils, 1))
 
 
-def image_spec(h: int, w: int, pixel_mm: float | Sequence[float], sets: int = 1) -> ImageSpec:
+def image_spec(
+    h: int, w: int, pixel_mm: float | Sequence[float], sets: int, units: str
+) -> ImageSpec:
     """Return the image: two channels per set, coordinates in mm from the centre pixel."""
     pixel = np.broadcast_to(np.asarray(pixel_mm, dtype=float), 2)
     if not (np.isfinite(pixel).all() and (pixel > 0).all()):
@@ -121,7 +123,7 @@ def image_spec(h: int, w: int, pixel_mm: float | Sequence[float], sets: int = 1)
     rows, columns = (np.arange(n) - n // 2 for n in (h, w))
     return ImageSpec(
         shape=(2 * sets, h, w),
-        units="arbitrary units",
+        units=units,
         y=rows * pixel[0],
         x=columns * pixel[1],
         axis_units="mm",

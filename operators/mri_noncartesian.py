@@ -31,6 +31,7 @@ class NonCartesianMRI(Declared, LinearPhysics):
             first axis of 2; several sets as in `MultiCoilMRI`.
         noise_sd: Standard deviation per real component of y: a number, or one per coil.
         pixel_mm: Pixel size in mm, a number or (row, column).
+        units: What a pixel of value 1 is.
 
     Raises:
         OperatorError: finufft is not installed, or parameters that do not fit.
@@ -47,6 +48,7 @@ class NonCartesianMRI(Declared, LinearPhysics):
         coil_maps: Any,
         noise_sd: Any,
         pixel_mm: float | Sequence[float] = 1.0,
+        units: str = "arbitrary units",
     ) -> None:
         _finufft()
         maps = mri_checks.as_maps(coil_maps, None)
@@ -56,9 +58,9 @@ class NonCartesianMRI(Declared, LinearPhysics):
         self.register_buffer("trajectory", points)
         # real and imaginary part last, since Module.to drops imaginary parts
         self.register_buffer("_maps", torch.view_as_real(maps.contiguous()))
-        self.image_spec = mri_checks.image_spec(h, w, pixel_mm, sets)
+        self.image_spec = mri_checks.image_spec(h, w, pixel_mm, sets, units)
         self.measurement_spec = MeasurementSpec(
-            ("part", "coil", "sample"), (2, coils, len(points)), "arbitrary units"
+            ("part", "coil", "sample"), (2, coils, len(points)), units
         )
 
     def A(self, x: Tensor) -> Tensor:

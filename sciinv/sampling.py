@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sciinv import checks, likelihoods, operators, priors, samplers, store
+from sciinv import checks, likelihoods, operators, priors, samplers, store, units
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.errors import ConfigError, OperatorError
 from sciinv.places import locate, located_name
@@ -63,7 +63,7 @@ def check(
 
     Raises:
         SciinvError: The operator's adjoint is wrong, it does not fit the measurement, it says no
-            noise, or the prior does not fit its image.
+            noise, or the prior does not fit its image or has other units.
     """
     dataset = store.open_measurement(measurement)
     physics, y = build(dataset, operator)
@@ -80,6 +80,7 @@ def check(
     spec = physics.image_spec
     model = load_prior(prior, spec.shape, spec.units)
     model.check(spec.shape)
+    units.check(model.units, spec.units, where=operator.name or dataset.attrs["operator"])
     found = {
         "operator": operator.name or dataset.attrs["operator"],
         "image": {"shape": list(spec.shape), "units": spec.units},

@@ -20,6 +20,7 @@ from sciinv.operators import mri_coils, mri_masks
 from sciinv.readers import bart, fastmri, ismrmrd
 from sciinv.readers.kspace_base import KSpace, Reader, checked, opened_hdf5
 
+UNITS = "1 = 99th percentile"  # of the image: what the scaling makes of a pixel of value 1
 NOISE_RULES = {
     "given": "noise sd given by the user",
     "scan": "coils prewhitened with the covariance of the file's noise scan",
@@ -91,7 +92,9 @@ def read(
     out["mask"] = ("ky", "kx"), masks[0]
     out.attrs = {
         "operator": "mri",
-        "params": json.dumps({"pixel_mm": np.broadcast_to(pixel or 1.0, 2).tolist()}),
+        "params": json.dumps(
+            {"pixel_mm": np.broadcast_to(pixel or 1.0, 2).tolist(), "units": UNITS}
+        ),
         "units": "k-space divided by `scale`",
         "source": path.name,
         "title": first.title,
