@@ -118,6 +118,17 @@ def test_the_published_table_says_what_its_rows_say(repo):
     particles = [r for r in rows if r["group"] == "mixture" and "particles" in r["case"]]
     assert len(particles) == 40
     assert all(r["finite"] for r in particles)
+    nonlinear_rows = [r for r in rows if r["group"] == "nonlinear" and "particles" in r["case"]]
+    assert len(nonlinear_rows) == 60
+    for kind in nonlinear.KINDS:
+        part = [r["distance"] for r in nonlinear_rows if r["kind"] == kind]
+        assert sum(part) / len(part) < 0.3
+    robust = [r for r in rows if r["group"] == "robust" and "particles" in r["case"]]
+    assert sum(r["problems"] for r in robust) >= 1000
+    assert all(not r["errors"] and not r["not_finite"] for r in robust)
+    for row in (r for r in rows if r["group"] == "speed"):
+        released, *ours = row["methods"]
+        assert all(m["faster"] >= 10 and m["crps"] < released["crps"] for m in ours)
 
 
 def test_projections_sum_to_the_mass_of_an_image_at_every_angle():
