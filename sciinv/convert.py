@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import xarray as xr
 from sciinv import pipeline, readers, store
 from sciinv.config import Data
 from sciinv.errors import ConfigError, DataError
-from sciinv.places import located_name
+from sciinv.places import locate, located_name
 
 ITEM_OPTIONS = ("item", "rows")  # what readers call the argument that selects items
 
@@ -55,9 +55,9 @@ def convert(
             got="none",
             remedy="leave out --items, or give the reader such an argument",
         )
-    chosen = list(items) if items is not None else _all(data, option)
+    chosen = list(items) if items is not None else all_items(data)
     if option is None or chosen is None:
-        return pipeline.prepare(data, out, say=lambda line: None)
+        return store.write_measurement(pipeline.read(data), out, overwrite=True)
     first = _read(data, option, chosen[0])
     with _executor(workers) as pool:
         ahead = Ahead(pool, data, option, chosen, first, 2 * workers, progress)
@@ -146,17 +146,24 @@ def _option(data: Data) -> str | None:
     return next((k for k in ITEM_OPTIONS if k in known and k not in data.options), None)
 
 
-def _all(data: Data, option: str | None) -> list[int] | None:
-    """Return the numbers of all items, by the reader's function `items`; None where it has none."""
-    if option is None or not isinstance(data.path, str):
+def all_items(data: Data) -> list[int] | None:
+    """Return the numbers of all items; None where the reader cannot tell, or not select them.
+
+    A reader tells by a function `items` beside it: of the path (where there is one) and of those
+    of the reader's options that it takes.
+    """
+    if _option(data) is None or len(data.paths) > 1:
         return None
     count = readers.find(located_name(data.reader)).__globals__.get("items")
     if count is None:
         return None
     known = inspect.signature(count).parameters
-    return list(range(count(data.path, **{k: v for k, v in data.options.items() if k in known})))
+    arguments = [str(locate(p)) for p in data.paths]
+    return list(range(count(*arguments, **{k: v for k, v in data.options.items() if k in known})))
 
 
 def _executor(workers: int) -> Executor:
+    if workers == 1:
+        return ThreadPoolExecutor(1)  # no second process that imports torch anew
     # Spawned, not forked: a fork copies the locks of torch's and HDF5's threads.
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 import time
 import traceback
@@ -39,7 +41,7 @@ def guard(log: str | Path) -> Iterator[Say]:
     quiet_imports()
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", buffering=1, encoding="utf-8") as stream:
+    with alone(path), path.open("w", buffering=1, encoding="utf-8") as stream:
 
         def say(line: str) -> None:
             stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
@@ -58,6 +60,31 @@ def guard(log: str | Path) -> Iterator[Say]:
                 f"\nUnexpected {type(error).__name__}: {error}\n  the traceback is in {path}\n"
             )
             raise SystemExit(INTERNAL) from None
+
+
+@contextmanager
+def alone(log: Path) -> Iterator[None]:
+    """Hold a job's lock, and wait while another process does the same job.
+
+    A killed Snakemake leaves its jobs running: the resumed run's job starts when they are done.
+    The kernel frees the lock however the process ends. File systems without locks have none.
+    """
+    lock = log.with_name(f".{log.name}.lock")
+    while True:
+        with lock.open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError:
+                yield
+                return
+            # The one before removes its file: a lock on a file that is gone keeps nobody out.
+            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(stream.fileno())):
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
 
 
 def progress_lines(say: Say, parts: int = 10) -> Callable[[int, int], None]:

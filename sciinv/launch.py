@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import importlib.util
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,12 +18,13 @@ from pathlib import Path
 from typing import IO
 
 from sciinv.config import Config
-from sciinv.errors import ConfigError, WorkflowError
+from sciinv.errors import ConfigError, StoreError, WorkflowError
 from sciinv.places import locate, snakefile, workflows
 
 # The end of a job's log that `sciinv.jobs.guard` writes: an error's name and its rows.
 _FAILURE = re.compile(r"^\w+(Error|Exception|Interrupt)\b.*\Z", re.MULTILINE | re.DOTALL)
 DEFAULT = "workflows/configs/main.yaml"
+ROOM = 2**23  # bytes that must be free before a run starts
 
 
 def run(
@@ -65,7 +69,7 @@ def run(
         command += ["--cores", str(cores)]
     if dry_run:
         return subprocess.run([*command, "--dry-run", "--nolock", *extra], check=False).returncode
-    with _alone() as lock:
+    with _alone(Path(".snakemake")) as lock, _alone(Path(checked.folder)) as other:
         stale = _locked()
         if stale and not resume:
             raise ConfigError(
@@ -77,10 +81,13 @@ def run(
             )
         if stale:
             subprocess.run([*command, "--unlock", "--quiet"], check=True)
+        _check_room(Path(checked.folder))
         start = time.time()
         # Snakemake inherits the lock: it lasts until both processes are gone.
         code = subprocess.run(
-            [*command, "--rerun-incomplete", *extra], check=False, pass_fds=[lock.fileno()]
+            [*command, "--rerun-incomplete", *extra],
+            check=False,
+            pass_fds=[lock.fileno(), other.fileno()],
         ).returncode
     if code:
         failures = failed(Path(checked.folder) / "logs", start)
@@ -104,6 +111,20 @@ def failed(logs: Path, since: float) -> list[str]:
     return out
 
 
+def _check_room(folder: Path) -> None:
+    """Raise before the first job where a disk is full: Snakemake's own records need room too."""
+    for place in (Path.cwd(), folder):
+        free = shutil.disk_usage(place).free
+        if free < ROOM:
+            raise StoreError(
+                "The disk is full",
+                where=place.absolute(),
+                expected=f"at least {ROOM / 2**20:.0f} MiB free before a run starts",
+                got=f"{free / 2**20:.1f} MiB",
+                remedy="free some space, or write to another disk (run.results)",
+            )
+
+
 def _profile(name: str) -> Path:
     shipped = workflows() / "profiles"
     for folder in (shipped / name, Path(name)):
@@ -124,23 +145,33 @@ def _locked() -> list[Path]:
 
 
 @contextmanager
-def _alone() -> Iterator[IO[str]]:
-    """Hold the folder's run lock, which the kernel frees however this process ends."""
-    folder = Path(".snakemake")
-    folder.mkdir(exist_ok=True)
-    with (folder / "sciinv.lock").open("a+") as stream:
+def _alone(folder: Path) -> Iterator[IO[str]]:
+    """Hold a folder's run lock, which the kernel frees however this process ends.
+
+    The working directory's keeps Snakemake's own records apart, that of the results two runs in
+    different directories which write to the same place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".sciinv.lock").open("a+")
+    except OSError as error:
+        from sciinv.store.atomic import describe_os_error
+
+        described = describe_os_error(error, folder.absolute(), "The run cannot write here")
+        raise described or error from error
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
             raise ConfigError(
                 "A run is under way in this folder",
-                where=Path.cwd(),
+                where=folder.absolute(),
                 expected="one run at a time",
-                got=f"process {stream.read().strip() or 'unknown'}",
+                got=stream.read().strip() or "a process that has not said its number yet",
                 remedy="wait for it, or stop it; other folders can run at the same time",
             ) from None
         stream.truncate(0)
-        stream.write(str(os.getpid()))
+        stream.write(f"process {os.getpid()} of {getpass.getuser()} on {socket.gethostname()}")
         stream.flush()
         yield stream

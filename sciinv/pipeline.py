@@ -24,6 +24,9 @@ from sciinv.places import locate, located_name
 def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Path:
     """Read raw data into a measurement store.
 
+    A reader that selects items and tells their number (see `sciinv.convert`) is read item by item,
+    so that memory does not grow with them; others are read in one go.
+
     Args:
         data: The reader, its path and options.
         out: The store to make; replaced where it is there already.
@@ -33,8 +36,11 @@ def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Pa
     Raises:
         DataError: The data cannot be read, or hold fewer items.
     """
-    dataset = read(data)
-    found = dataset.sizes.get("item", 0)
+    from sciinv import convert
+
+    chosen = convert.all_items(data)
+    dataset = None if chosen else read(data)
+    found = len(chosen or ()) if dataset is None else dataset.sizes.get("item", 0)
     if found < items:
         raise DataError(
             "The measurement holds fewer items than shall be sampled",
@@ -45,6 +51,9 @@ def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Pa
         )
     if found > items:
         say(f"the measurement holds {found} items, of which the first {items} are sampled")
+    if dataset is None:
+        say(f"{found} items, read one by one")
+        return convert.convert(data, out, items=chosen)
     say(f"y {dict(dataset['y'].sizes)}, operator {dataset.attrs.get('operator')}")
     return store.write_measurement(dataset, out, overwrite=True)
 

@@ -23,9 +23,11 @@ from sciinv.store.atomic import read_seal, written_aside
 Posterior = str | os.PathLike[str] | xr.DataTree | xr.Dataset
 Transform = str | Callable[[np.ndarray], np.ndarray]
 
-MEMORY = 2**29  # bytes, where the caller sets no limit
+MEMORY = 2**26  # bytes, where the caller sets no limit and an item fits into it
+_MOST = 2**29  # bytes, where one item is larger
 _WORKERS = 2  # blocks in memory at once
 _COPIES = 1.5  # memory of one block ÷ its bytes, while it is read and summarized; tested
+_SHARD_BYTES = 2**24  # of one file of a summary store: written whole
 _SLICE = 2**20  # bytes of a block that are summarized at once
 _room = threading.BoundedSemaphore(_WORKERS)  # keeps the bound under any dask scheduler
 
@@ -48,7 +50,8 @@ def summarize(
         transform: What is summarized: "identity"; "magnitude" (√(real² + imag²) of two channels,
             with the phase beside it); "auto", the magnitude for channels (real, imag), else the
             identity; or a pixel-wise function of an array [draw, item, channel, y, x].
-        memory: Bytes that the draws being read may take; 512 MiB if None.
+        memory: Bytes that the draws being read may take; if None, 64 MiB, or what one item takes up
+            to 512 MiB.
         thresholds: Values t for which the map P(x > t) is wanted.
 
     Returns:
@@ -66,7 +69,7 @@ def summarize(
     image = dataset["image"]
     levels = _check_levels(quantiles)
     name, function = _transform(transform, image)
-    limit = MEMORY if memory is None else int(memory)
+    limit = _limit(image) if memory is None else int(memory)
     draws, items, _, rows, columns = image.shape
     if draws < 2:
         raise StoreError(
@@ -110,7 +113,7 @@ def write_summary(
     step = 1
     if summary["mean"].chunks is not None:
         step = summary["mean"].chunksizes["item"][0]
-    fits = blocks.fitting(blocks.unit_bytes(summary, {"item"}), items)["item"]
+    fits = blocks.fitting(blocks.unit_bytes(summary, {"item"}), items, _SHARD_BYTES)["item"]
     grid = {"item": min(items["item"], max(1, fits // step) * step)}
     with written_aside(path, "summary", overwrite=overwrite) as root, blocks.quiet_zarr():
         names = blocks.create(root, "", summary, grid)
@@ -194,6 +197,12 @@ def _block(image: xr.DataArray, limit: int) -> tuple[int, int]:
             remedy="allow more memory",
         )
     return (min(items, room // rows), rows) if room >= rows else (1, min(rows, room))
+
+
+def _limit(image: xr.DataArray) -> int:
+    """Return the memory for all draws of one item at once, within bounds."""
+    item = image.nbytes // max(1, image.sizes["item"])
+    return min(_MOST, max(MEMORY, math.ceil(_COPIES * _WORKERS * item)))
 
 
 def _kernel(

@@ -5,6 +5,8 @@ The configuration names them as `tiny.py:Blur` and `tiny.py:read`; nothing else 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import xarray as xr
@@ -45,19 +47,33 @@ class Blur(Declared, LinearPhysics):
         return torch.fft.ifft2(torch.fft.fft2(y) * self.gain.to(y)).real[:, None]
 
 
+def items(items: int = 1) -> int:
+    """Return the number of items that `read` can be asked for."""
+    return items
+
+
 def read(
-    size: int = 16, width: float = 1.5, noise_sd: float = 0.1, items: int = 1, seed: int = 0
+    size: int = 16,
+    width: float = 1.5,
+    noise_sd: float = 0.1,
+    items: int = 1,
+    item: Sequence[int] | None = None,
+    seed: int = 0,
 ) -> xr.Dataset:
-    """Return simulated measurements of discs, one per item."""
-    rng = np.random.default_rng(seed)
+    """Return simulated measurements of discs: of all `items`, or of those numbered in `item`."""
+    numbers = np.arange(items) if item is None else np.asarray(item)
     row, column = np.mgrid[:size, :size] - (size - 1) / 2
-    discs = [np.hypot(row - a, column - b) < size / 4 for a, b in rng.uniform(-2, 2, (items, 2))]
-    x = torch.from_numpy(np.array(discs)[:, None].astype(np.float32))
-    y = Blur(size, width, noise_sd).A(x).numpy()
-    y = y + noise_sd * rng.normal(size=y.shape)
+    blur = Blur(size, width, noise_sd)
+    y = np.empty((len(numbers), size, size), np.float32)
+    for k, number in enumerate(numbers):
+        rng = np.random.default_rng([seed, int(number)])
+        a, b = rng.uniform(-2, 2, 2)
+        disc = (np.hypot(row - a, column - b) < size / 4).astype(np.float32)
+        y[k] = blur.A(torch.from_numpy(disc)[None, None])[0].numpy()
+        y[k] += noise_sd * rng.normal(size=(size, size))
     return xr.Dataset(
-        {"y": (("item", "row", "column"), y.astype(np.float32))},
-        coords={"item": np.arange(items)},
+        {"y": (("item", "row", "column"), y)},
+        coords={"item": numbers},
         attrs={
             "operator": "tiny.py:Blur",
             "params": {"size": size, "width": width, "noise_sd": noise_sd},
