@@ -127,9 +127,14 @@ def bits(folder: Path) -> dict[str, str]:
         if path.name.endswith(".zarr") and path.parent.name != "shards":
             assert store.verify(path).ok, str(store.verify(path))
             found |= {f"{name}/{k}": v for k, v in _values(path).items()}
-        elif path.is_file() and "zarr" not in name and name.split("/")[0] not in (
-            "logs",
-            "benchmarks",
+        elif (
+            path.is_file()
+            and "zarr" not in name
+            and name.split("/")[0]
+            not in (
+                "logs",
+                "benchmarks",
+            )
         ):
             if path.name.startswith(".snakemake") or path.name == ".sciinv.lock":
                 continue

@@ -1,0 +1,204 @@
+"""Kills with -9 at random moments: every resumed run ends in the bits of the undisturbed one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from proof_tools import bits, blur, command, kill_tree, role
+from workflow_tools import environment
+
+pytest.importorskip("snakemake")
+pytestmark = pytest.mark.slow
+
+SEED = 20261124
+LOCAL, SLURM = 4, 8
+SIZES = {"size": 16, "items": 2, "draws": 8, "shards": {"draws": 4, "items": 2}}
+# What is killed: everything, Snakemake alone, one job, or a process in the middle of a write.
+VICTIMS = ("all", "snakemake", "job", "write")
+PHASES = ("prepare", "sample", "summarize", "report")
+# What is taken away from a finished run so that it goes on at a phase.
+GONE = {
+    "prepare": ("blur", "report.html"),
+    "sample": ("blur/shards", "blur/posterior.zarr", "blur/summary.zarr", "blur/quantities.json"),
+    "summarize": ("blur/posterior.zarr", "blur/summary.zarr", "blur/quantities.json"),
+    "report": ("blur/report", "report.html"),
+}
+SLURM_OPTIONS = (
+    "--slurm-status-command=squeue",
+    "--latency-wait=5",
+    "--slurm-init-seconds-before-status-checks=2",
+    "--seconds-between-status-checks=2",
+)
+
+
+def options(profile: str) -> list[str]:
+    if profile == "slurm":
+        return ["--profile", "slurm", *(f"--snakemake={o}" for o in SLURM_OPTIONS)]
+    return ["--cores", "2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = blur(folder, **SIZES)
+    done = start(folder, config, "default")
+    assert done.wait() == 0, (folder / "run.log").read_text()[-3000:]
+    return folder, bits(folder / "results/ci")
+
+
+def start(folder: Path, config: Path, profile: str, *more: str) -> subprocess.Popen:
+    with (folder / "run.log").open("a") as log:
+        return subprocess.Popen(
+            command("run", "--config", config, *options(profile), *more),
+            cwd=folder,
+            env=environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def jobs_of(folder: Path) -> list[psutil.Process]:
+    """Return the processes of jobs in a folder, whoever started them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.cwd() == str(folder) and role(process.cmdline()) not in (
+                "snakemake",
+                "other",
+            ):
+                found.append(process)
+    return found
+
+
+def writing(folder: Path) -> list[int]:
+    """Return the processes that have a store half written."""
+    names = [p.name for p in folder.rglob(".*.partial-*")]
+    found = [re.search(r"-(\d+)-[0-9a-f]{8}$", n) for n in names]
+    return [int(m[1]) for m in found if m]
+
+
+def disturb(folder: Path, process: subprocess.Popen, victim: str, moment: float) -> str:
+    """Wait for the moment and kill; return what was hit."""
+    time.sleep(moment)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if victim == "all":
+            for job in jobs_of(folder):
+                with contextlib.suppress(psutil.Error):
+                    job.kill()
+            kill_tree(process.pid)
+            return "all"
+        if victim == "snakemake":
+            for child in psutil.Process(process.pid).children():
+                os.kill(child.pid, 9)
+                return "snakemake"
+        if victim == "job":
+            for job in jobs_of(folder):
+                with contextlib.suppress(psutil.Error):
+                    name = role(job.cmdline())
+                    job.kill()
+                    return f"job {name}"
+        if victim == "write":
+            for pid in writing(folder / "results"):
+                with contextlib.suppress(psutil.Error, OSError):
+                    name = role(psutil.Process(pid).cmdline())
+                    os.kill(pid, 9)
+                    return f"write in {name}"
+        time.sleep(0.002 if victim == "write" else 0.05)
+    return "nothing: the run was over"
+
+
+def attempt(finished, folder: Path, profile: str, number: int) -> tuple[str, bool]:
+    """Disturb one run; return what happened, and whether it ended in the same bits."""
+    origin, wanted = finished
+    rng = random.Random(f"{SEED}/{profile}/{number}")
+    phase, victim = PHASES[number % 4], VICTIMS[(number // 4) % 4]
+    if phase == "report" and victim == "write":
+        victim = "job"  # a report is no store
+    moment = rng.uniform(1.5, 12.0 if phase != "report" else 18.0)
+    shutil.copytree(origin, folder, symlinks=True)
+    for name in GONE[phase]:
+        path = folder / "results/ci" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    process = start(folder, folder / "run.yaml", profile)
+    hit = disturb(folder, process, victim, moment)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=180)
+    for _ in range(5):  # the documented command; a job that was killed alone ends its run first
+        resumed = start(folder, folder / "run.yaml", profile, "--resume")
+        if resumed.wait(timeout=600) == 0:
+            break
+        if "A run is under way" not in (folder / "run.log").read_text()[-1500:]:
+            break
+        time.sleep(3)
+    text = f"{profile} {number}: {phase}, {victim} after {moment:.1f} s, hit {hit}"
+    if resumed.returncode:
+        return f"{text}: resume failed\n{(folder / 'run.log').read_text()[-2500:]}", False
+    found = bits(folder / "results/ci")
+    wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    left = [p.name for p in (folder / "results").rglob(".*.partial-*")]
+    if wrong:
+        text += f": differs in {wrong[:5]}"
+    return text + (f" (left: {left})" if left else ""), not wrong
+
+
+def proof(finished, tmp_path: Path, profile: str, tries: int, show) -> None:
+    said, good = [], 0
+    for number in range(tries):
+        folder = tmp_path / f"{profile}-{number}"
+        text, same = attempt(finished, folder, profile, number)
+        print(text, flush=True)
+        said.append(text)
+        good += same
+        if same:
+            shutil.rmtree(folder)
+    for text in said:
+        show(text)
+    show(f"{profile}: {good} of {tries} end bit-identical")
+    assert good == tries
+
+
+def test_killed_runs_end_in_the_same_bits(finished, tmp_path, show):
+    proof(finished, tmp_path, "default", LOCAL, show)
+
+
+def test_runs_killed_on_slurm_end_in_the_same_bits(finished, tmp_path, show):
+    if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
+        pytest.skip("no SLURM controller answers (.ci/slurm start)")
+    proof(finished, tmp_path, "slurm", SLURM, show)
+
+
+def test_cores_shards_and_scheduler_do_not_change_a_bit(finished, tmp_path, show):
+    _, wanted = finished
+    profiles = [("default", ["--cores", 1])]
+    if shutil.which("sinfo") and not subprocess.run(["sinfo"], capture_output=True).returncode:
+        profiles.append(("slurm", []))
+    count = 0
+    for shards in ({"draws": 3, "items": 1}, {"draws": 8, "items": 2}):
+        for profile, cores in profiles:
+            folder = tmp_path / f"{profile}-{shards['draws']}"
+            config = blur(folder, **(SIZES | {"shards": shards}))
+            extra = options(profile) if profile == "slurm" else cores
+            done = subprocess.run(
+                command("run", "--config", config, *extra, "--snakemake=--until=summarize"),
+                cwd=folder,
+                env=environment(),
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+            found = bits(folder / "results/ci")
+            stores = {k for k in wanted if ".zarr/" in k or k.endswith("quantities.json")}
+            assert {k: found[k] for k in stores} == {k: wanted[k] for k in stores}
+            count += 1
+    show(f"{count} runs with other shards, cores and schedulers: every store has the same bits")
