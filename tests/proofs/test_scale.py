@@ -8,7 +8,7 @@ from proof_tools import blur, inodes, seconds, watched
 pytest.importorskip("snakemake")
 pytestmark = pytest.mark.slow
 
-ITEMS, DRAWS, SIZE, SHARD, LEVELS = 1000, 8, 128, 100, 16
+ITEMS, DRAWS, SIZE, SHARD, LEVELS = 1000, 8, 128, 100, 5
 
 
 def test_memory_stays_and_time_is_linear_for_ten_times_the_items(tmp_path, show):
