@@ -30,6 +30,17 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "renoise",
         "micro_batch",
     ),
+    "daps-published": (
+        "levels",
+        "ode_steps",
+        "sigma_max",
+        "sigma_min",
+        "langevin_steps",
+        "step_size",
+        "tau",
+        "half",
+        "micro_batch",
+    ),
     "dps": ("steps", "zeta", "scale", "micro_batch"),
     "langevin": ("iterations", "sigma", "micro_batch"),
     "particles": ("conditional", "levels", "sigma_max", "sigma_min", "group", "threshold"),
@@ -133,7 +144,8 @@ class Sampler:
     """A sampler and its settings.
 
     Attributes:
-        kind: "daps", "dps" or "langevin".
+        kind: "daps", "daps-published" (the released code's setting), "dps", "langevin" or
+            "particles".
         settings: Its constructor's arguments.
     """
 
@@ -195,6 +207,15 @@ class Problem:
             named += [value] if isinstance(value, str) else getattr(value, "files", ())
         return [str(locate(p)) for p in named]
 
+    @property
+    def probes(self) -> bool:
+        """Whether the micro-batch shall be found by a probe of the memory."""
+        return self.sampler.settings.get("micro_batch") == "auto"
+
+    def checked(self) -> dict[str, Any]:
+        """Return what the check before the first draw depends on."""
+        return self.facts("operator", "prior", *(["sampler"] if self.probes else []))
+
     def summary(self) -> dict[str, Any]:
         """Return what the summary depends on."""
         wanted = {k: v for k, v in self.display.items() if k in SUMMARY}
@@ -242,6 +263,10 @@ class Config:
         for name, problem in problems.items():
             _check(problem, f"problems.{name}")
         return cls(Run(**raw["run"]), problems)
+
+    def gpus_to_check(self, name: str) -> int:
+        """Return the GPUs that a problem's check asks for: those of a job, to probe its memory."""
+        return self.run.gpus if self.problem(name).probes else 0
 
     def problem(self, name: str) -> Problem:
         """Return the problem of this name."""

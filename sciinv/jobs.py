@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 import time
@@ -12,9 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sciinv.errors import SciinvError
+from sciinv.errors import (
+    ConfigError,
+    DataError,
+    DivergenceError,
+    OperatorError,
+    PriorError,
+    SciinvError,
+)
 
 Say = Callable[[str], None]
+RUN = "SCIINV_RUN"  # environment variable: the run that a job belongs to
+# A retry brings more memory and time; these want a person.
+FINAL = (ConfigError, DataError, OperatorError, PriorError, DivergenceError)
 INTERNAL = 70  # exit code of a failure that is not the user's (EX_SOFTWARE)
 
 
@@ -29,7 +40,8 @@ def guard(log: str | Path) -> Iterator[Say]:
     """Run a job's body with its log; end the process with a message where it fails.
 
     A `SciinvError` is written as its rows to the log and to standard error, and the process ends
-    with code 1, without a traceback. Anything else is a defect: its traceback goes to the log,
+    with code 1, without a traceback. Where more memory or time cannot mend it (`FINAL`) a retry in
+    the same run says it again at once. Anything else is a defect: its traceback goes to the log,
     one line to standard error.
 
     Args:
@@ -41,6 +53,15 @@ def guard(log: str | Path) -> Iterator[Say]:
     quiet_imports()
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
+    refusal = path.with_name(f".{path.name}.refused")
+    run = os.environ.get(RUN, "")
+    if run and refusal.is_file():
+        mark, _, text = refusal.read_text(encoding="utf-8").partition("\n")
+        if mark == run:
+            path.write_text(text, encoding="utf-8")
+            sys.stderr.write(f"{text}\n  refused in this run already: not tried again\n")
+            raise SystemExit(1)
+    refusal.unlink(missing_ok=True)
     with alone(path), path.open("w", buffering=1, encoding="utf-8") as stream:
 
         def say(line: str) -> None:
@@ -53,6 +74,9 @@ def guard(log: str | Path) -> Iterator[Say]:
         except SciinvError as error:
             stream.write(f"\n{type(error).__name__}: {error}\n")
             sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+            if run and isinstance(error, FINAL):
+                text = f"{run}\n\n{type(error).__name__}: {error}\n"
+                refusal.write_text(text, encoding="utf-8")
             raise SystemExit(1) from None
         except Exception as error:
             traceback.print_exc(file=stream)
@@ -60,6 +84,11 @@ def guard(log: str | Path) -> Iterator[Say]:
                 f"\nUnexpected {type(error).__name__}: {error}\n  the traceback is in {path}\n"
             )
             raise SystemExit(INTERNAL) from None
+
+
+def probed(found: str | Path) -> int | None:
+    """Return the micro-batch that the check before the first draw found, or None."""
+    return json.loads(Path(found).read_text()).get("micro_batch")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import getpass
 import importlib.util
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from typing import IO
 
 from sciinv.config import Config
 from sciinv.errors import ConfigError, StoreError, WorkflowError
+from sciinv.jobs import RUN
 from sciinv.places import locate, snakefile, workflows
 
 # The end of a job's log that `sciinv.jobs.guard` writes: an error's name and its rows.
@@ -87,6 +89,7 @@ def run(
         code = subprocess.run(
             [*command, "--rerun-incomplete", *extra],
             check=False,
+            env={**os.environ, RUN: secrets.token_hex(8)},
             pass_fds=[lock.fileno(), other.fileno()],
         ).returncode
     if code:

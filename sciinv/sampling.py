@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sciinv import checks, likelihoods, operators, priors, samplers, store, units
+from sciinv import checks, likelihoods, memory, operators, priors, samplers, store, units
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.errors import ConfigError, OperatorError
 from sciinv.places import locate, located_name
@@ -50,8 +52,29 @@ def build(
     return physics.to(device), y.to(device)
 
 
+def method(sampler: Sampler, model: DiffusionPrior, micro_batch: int | None = None) -> Any:
+    """Return the sampler of a configuration; "daps-published" is the released code's setting.
+
+    Args:
+        sampler: Its kind and settings.
+        model: The prior.
+        micro_batch: Replaces the configuration's.
+    """
+    settings = {k: v for k, v in sampler.settings.items() if (k, v) != ("micro_batch", "auto")}
+    if micro_batch is not None and sampler.kind != "particles":  # its group is its batch
+        settings["micro_batch"] = micro_batch
+    if sampler.kind == "daps-published":
+        return samplers.DAPS.published(model, **settings)
+    return samplers.build(sampler.kind, model, **settings)
+
+
 def check(
-    measurement: str | Path, operator: Operator, prior: Prior, out: str | Path
+    measurement: str | Path,
+    operator: Operator,
+    prior: Prior,
+    out: str | Path,
+    sampler: Sampler | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Check once, before the first draw, that measurement, operator and prior belong together.
 
@@ -60,6 +83,9 @@ def check(
         operator: The operator and its parameters.
         prior: The prior.
         out: A JSON file with what was found.
+        sampler: The sampler; where its `micro_batch` is "auto", the largest that fits into the
+            memory is found here, once, so that all jobs of the run round alike.
+        device: Where draws will be made.
 
     Raises:
         SciinvError: The operator's adjoint is wrong, it does not fit the measurement, it says no
@@ -89,6 +115,13 @@ def check(
         "prior": {"kind": type(model).__name__, "units": model.units},
         "checks": {r.name: r.got for r in results},
     }
+    if sampler is not None and sampler.settings.get("micro_batch") == "auto":
+        _check_device(device)
+        torch.set_num_threads(1)
+        physics, y, model = physics.to(device), y.to(device), model.to(device)
+        few = {"dps": {"steps": 2}, "langevin": {"iterations": 2}}.get(sampler.kind, {"levels": 2})
+        trial = replace(sampler, settings={**sampler.settings, **few})
+        found["micro_batch"] = memory.probe(lambda n: method(trial, model, n), y, physics)
     store.write_file(out, json.dumps(found, indent=1, default=str).encode())
     return found
 
@@ -105,7 +138,9 @@ def sample_shard(
     seed: int = 0,
     device: str = "cpu",
     shard: tuple[int, int] | None = None,
+    micro_batch: int | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Draw a block of draws of a block of items, and write it as a posterior store.
 
@@ -122,7 +157,11 @@ def sample_shard(
         seed: Seed of the run.
         device: "cpu" or "cuda".
         shard: (draws, items) of a full job.
+        micro_batch: Draws computed together; the sampler's own by default. It is halved where it
+            does not fit into the memory, and the store then says so: its draws have the same random
+            numbers as any others, but their rounding is that of the smaller micro-batch.
         progress: Called with (levels done, levels in all).
+        say: Takes lines of progress.
 
     Raises:
         SciinvError: See `Sampler.sample` and `store.write_posterior`.
@@ -140,17 +179,22 @@ def sample_shard(
         if row == 0:
             spec = physics.image_spec
             model = load_prior(prior, spec.shape, spec.units).to(device)
-            method = samplers.build(sampler.kind, model, **sampler.settings)
-        parts.append(
-            method.sample(
+            lanes = micro_batch or int(getattr(method(sampler, model), "micro_batch", 1))
+            started = lanes
+
+        def attempt(n: int, physics: Any, model: DiffusionPrior, y: Tensor, row: int) -> xr.Dataset:
+            return method(sampler, model, n).sample(
                 y,
                 physics,
                 draws=list(draws),
                 seed=seed,
-                items=[item],
+                items=[items[row]],
                 progress=_scaled(progress, row, len(items)),
             )
-        )
+
+        once = partial(attempt, physics=physics, model=model, y=y, row=row)
+        part, lanes = memory.halving(once, lanes, say)
+        parts.append(part)
     posterior = xr.concat(parts, "item", combine_attrs="override")
     about = store.provenance(
         operator=operator.name or dataset.attrs["operator"],
@@ -160,6 +204,12 @@ def sample_shard(
         seed=seed,
         device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
     )
+    about |= {"measurement": str(Path(measurement).absolute()), "micro_batch": lanes}
+    about["measurement_hash"] = store.content_hash(measurement)
+    if prior.path:
+        about["prior_path"] = str(locate(prior.path).absolute())
+    if lanes != started:
+        about["micro_batch_at_start"] = started
     observed = dataset[["y"]].isel(item=list(items)).assign_coords(item=list(items))
     return store.write_posterior(
         posterior, out, observed=observed, provenance=about, shard=shard, overwrite=True

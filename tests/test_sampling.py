@@ -8,7 +8,7 @@ import torch
 
 from sciinv import pipeline, sampling, store
 from sciinv.config import Data, Operator, Prior, Sampler
-from sciinv.errors import ConfigError, DataError, OperatorError
+from sciinv.errors import ConfigError, DataError, OperatorError, WorkflowError
 
 TINY = "workflows/configs/tiny.py"
 BLUR = Operator(f"{TINY}:Blur")
@@ -110,3 +110,62 @@ def test_prepare_refuses_an_option_that_the_reader_does_not_have(tmp_path):
 def test_missing_gpu_is_said(measurement, tmp_path):
     with pytest.raises(ConfigError, match="no GPU"):
         shard(measurement, tmp_path / "a.zarr", range(2), [0], device="cuda")
+
+
+@pytest.fixture
+def crowded(monkeypatch):
+    """An operator that has room for so many draws at once."""
+
+    def room(limit):
+        build = sampling.build
+
+        def made(*arguments, **options):
+            physics, y = build(*arguments, **options)
+            forward = physics.A
+
+            def A(x):
+                if len(x) > limit:
+                    raise torch.OutOfMemoryError(f"{len(x)} draws, room for {limit}")
+                return forward(x)
+
+            physics.A = A
+            return physics, y
+
+        monkeypatch.setattr(sampling, "build", made)
+
+    return room
+
+
+def test_micro_batch_is_halved_where_it_does_not_fit(measurement, tmp_path, crowded):
+    whole = values(shard(measurement, tmp_path / "whole.zarr", range(6), range(2)))
+    crowded(2)
+    said = []
+    path = shard(measurement, tmp_path / "halved.zarr", range(6), range(2), say=said.append)
+    tree = store.open_posterior(path)
+    assert (tree.attrs["micro_batch"], tree.attrs["micro_batch_at_start"]) == (2, 4)
+    assert len(said) == 1
+    assert "out of memory" in said[0]
+    # The same random numbers; float32 rounding over 6 levels of images of order 1.
+    assert np.allclose(values(path)["image"], whole["image"], atol=1e-4)
+
+
+def test_draw_that_does_not_fit_alone_is_refused(measurement, tmp_path, crowded):
+    crowded(0)
+    with pytest.raises(WorkflowError, match="One draw does not fit"):
+        shard(measurement, tmp_path / "a.zarr", range(2), [0])
+
+
+def test_probe_finds_the_largest_micro_batch_that_fits(measurement, tmp_path, crowded):
+    crowded(20)
+    sampler = Sampler("daps", {"levels": 6, "kernel": "exact", "micro_batch": "auto"})
+    # The check of the operator itself takes few images.
+    found = sampling.check(measurement, BLUR, PRIOR, tmp_path / "check.json", sampler)
+    assert found["micro_batch"] == 16
+
+
+def test_published_setting_can_be_named(measurement, tmp_path):
+    sampler = Sampler("daps-published", {"levels": 3, "langevin_steps": 2, "micro_batch": 2})
+    tree = store.open_posterior(
+        shard(measurement, tmp_path / "a.zarr", range(2), [0], sampler=sampler)
+    )
+    assert tree.attrs["conditional"] == "published"

@@ -1,6 +1,6 @@
 """Measurement and posterior stores on Zarr v3: written aside, sealed with checksums, renamed."""
 
-from sciinv.store.atomic import SEAL, read_seal, write_file, written_aside
+from sciinv.store.atomic import SEAL, content_hash, read_seal, write_file, written_aside
 from sciinv.store.measurement import open_measurement, write_measurement
 from sciinv.store.merge import merge_posteriors
 from sciinv.store.posterior import open_posterior, to_dataset, to_tree, write_posterior
@@ -10,6 +10,7 @@ from sciinv.store.verify import Verification, verify
 __all__ = [
     "SEAL",
     "Verification",
+    "content_hash",
     "merge_posteriors",
     "open_measurement",
     "open_posterior",

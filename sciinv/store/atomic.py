@@ -185,6 +185,13 @@ def read_seal(path: str | os.PathLike[str], kind: str | None = None) -> dict[str
     return content
 
 
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """Return one SHA-256 of a whole store: of the names and sums of its files."""
+    files = read_seal(path)["files"]
+    text = "".join(f"{files[name]['sha256']} {name}\n" for name in sorted(files))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def walk(root: Path) -> list[str]:
     """Return the files of a store by their path inside it, sorted; the seal is left out."""
     found = []

@@ -17,7 +17,15 @@ from sciinv.store.linking import AXES, Shard, merge_group
 from sciinv.store.posterior import open_posterior, write_root
 
 # What has to be the same for draws to be of one posterior.
-SAME = ("config_hash", "operator", "operator_hash", "prior_hash", "seed", "sciinv_version")
+SAME = (
+    "config_hash",
+    "operator",
+    "operator_hash",
+    "prior_hash",
+    "measurement_hash",
+    "seed",
+    "sciinv_version",
+)
 
 
 def merge_posteriors(

@@ -31,7 +31,8 @@ rule check:
         found=f"{OUT}/{{problem}}/check.json",
     params:
         version=sciinv.__version__,
-        spec=lambda wc: CONFIG.problem(wc.problem).facts("operator", "prior"),
+        spec=lambda wc: CONFIG.problem(wc.problem).checked(),
+        device=CONFIG.run.device,
     log:
         f"{OUT}/logs/{{problem}}/check.log",
     benchmark:
@@ -42,5 +43,6 @@ rule check:
     resources:
         mem_mb=lambda wc, attempt: 4000 * attempt,
         runtime=30,
+        gpu=lambda wc: CONFIG.gpus_to_check(wc.problem),
     script:
         "../scripts/check.py"

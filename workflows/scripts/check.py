@@ -2,7 +2,7 @@ from sciinv.jobs import guard
 
 with guard(snakemake.log[0]) as say:
     from sciinv import sampling
-    from sciinv.config import Operator, Prior
+    from sciinv.config import Operator, Prior, Sampler
 
     spec = snakemake.params.spec
     sampling.check(
@@ -10,4 +10,6 @@ with guard(snakemake.log[0]) as say:
         Operator(**spec["operator"]),
         Prior(**spec["prior"]),
         snakemake.output.found,
+        Sampler(**spec["sampler"]) if "sampler" in spec else None,
+        snakemake.params.device,
     )

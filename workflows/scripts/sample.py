@@ -1,4 +1,4 @@
-from sciinv.jobs import guard, progress_lines
+from sciinv.jobs import guard, probed, progress_lines
 
 with guard(snakemake.log[0]) as say:
     from sciinv import sampling
@@ -17,5 +17,7 @@ with guard(snakemake.log[0]) as say:
         seed=snakemake.params.seed,
         device=snakemake.params.device,
         shard=(shards["draws"], shards["items"]),
+        micro_batch=probed(snakemake.input.found),
         progress=progress_lines(say),
+        say=say,
     )
