@@ -59,12 +59,16 @@ class Run:
         seed: Seed of every random stream.
         results: Folder of all runs.
         device: "cpu" or "cuda".
+        dask: Address of a dask scheduler for the summaries, or None.
+        memory_mb: MiB that a summary's draws may take while they are read; None for its own choice.
     """
 
     name: str
     seed: int = 0
     results: str = "results"
     device: str = "cpu"
+    dask: str | None = None
+    memory_mb: int | None = None
 
     @property
     def gpus(self) -> int:

@@ -21,7 +21,7 @@ from typing import IO
 from sciinv.config import Config
 from sciinv.errors import ConfigError, StoreError, WorkflowError
 from sciinv.jobs import RUN
-from sciinv.places import locate, snakefile, workflows
+from sciinv.places import CONFIG_FOLDER, locate, snakefile, workflows
 
 # The end of a job's log that `sciinv.jobs.guard` writes: an error's name and its rows.
 _FAILURE = re.compile(r"^\w+(Error|Exception|Interrupt)\b.*\Z", re.MULTILINE | re.DOTALL)
@@ -56,6 +56,8 @@ def run(
             jobs failed.
     """
     path = locate(config or DEFAULT, "--config")
+    # Jobs inherit it: the configuration's relative paths mean the same on every node.
+    os.environ[CONFIG_FOLDER] = str(path.absolute().parent)
     checked = Config.of_file(path)
     if importlib.util.find_spec("snakemake") is None:
         raise ConfigError(

@@ -93,6 +93,8 @@ def summarize(
     *,
     display: Mapping[str, Any] | None = None,
     domain: Sequence[str] = (),
+    scheduler: str | None = None,
+    memory: int | None = None,
 ) -> Path:
     """Write the summary store of a posterior store, and the field's quantities; out of core.
 
@@ -102,9 +104,13 @@ def summarize(
         quantities: The JSON file of the quantities to make.
         display: `transform`, `thresholds` and `quantiles` of `uncertainty.summarize`.
         domain: Names of quantities, see `sciinv.domain`.
+        scheduler: Address of a dask scheduler whose workers read and summarize; they need the
+            posterior store under the same path. This process alone if None.
+        memory: Bytes that the draws being read may take in each process.
 
     Raises:
-        SciinvError: See `uncertainty.summarize` and `domain.measure`.
+        SciinvError: The scheduler does not answer; see `uncertainty.summarize` and
+            `domain.measure`.
     """
     from sciinv import domain as field
     from sciinv import uncertainty
@@ -113,5 +119,6 @@ def summarize(
         image = uncertainty.as_dataset(posterior)["image"]
         field.write(field.measure(image, domain), quantities)
     wanted = {k: v for k, v in (display or {}).items() if k in SUMMARY}
-    summary = uncertainty.summarize(posterior, **wanted)
-    return uncertainty.write_summary(summary, out, overwrite=True)
+    with uncertainty.workers(scheduler):
+        summary = uncertainty.summarize(posterior, **wanted, memory=memory)
+        return uncertainty.write_summary(summary, out, overwrite=True)

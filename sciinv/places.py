@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
 from sciinv.errors import ConfigError, DataError
 
 _PACKAGE = Path(__file__).resolve().parent
+CONFIG_FOLDER = "SCIINV_CONFIG_FOLDER"  # environment variable, inherited by the run's jobs
 
 
 def checkout() -> Path | None:
@@ -23,19 +25,20 @@ def workflows() -> Path:
         ConfigError: The installation carries no workflow.
     """
     root = checkout()
-    if root is not None:
-        return root / "workflows"
+    for folder in ((root / "workflows") if root else None, _PACKAGE / "workflow" / "workflows"):
+        if folder is not None and (folder / "schemas").is_dir():
+            return folder
     raise ConfigError(
         "The workflow is not part of this installation",
         where=_PACKAGE,
-        expected="a checkout of the repository",
+        expected="a checkout of the repository, or a wheel built from one",
         got="the package alone",
-        remedy="clone the repository and install it with `pip install -e .`",
+        remedy="install sciinv again",
     )
 
 
 def snakefile() -> Path:
-    """Return the Snakefile of the checkout.
+    """Return the Snakefile, of the checkout or of the installed package.
 
     Raises:
         ConfigError: The installation carries no workflow.
@@ -43,18 +46,27 @@ def snakefile() -> Path:
     return workflows().parent / "Snakefile"
 
 
+def config_folder() -> Path | None:
+    """Return the folder of the configuration under way, where `sciinv run` said it."""
+    folder = os.environ.get(CONFIG_FOLDER)
+    return Path(folder) if folder else None
+
+
 def locate(path: str | Path, where: str | None = None) -> Path:
     """Return a file or folder that a configuration names.
 
-    A relative path is looked up from the working directory, then from the checkout, so that the
-    shipped configurations work from any folder.
+    A relative path is looked up from the working directory, then from the configuration's folder,
+    then from the checkout or the installed workflow, so that configurations work from any folder.
 
     Raises:
         DataError: It is in neither place.
     """
     path = Path(path).expanduser()
-    root = checkout()
-    roots = [Path()] if path.is_absolute() or root is None else [Path(), root]
+    roots = [Path()]
+    if not path.is_absolute():
+        installed = _PACKAGE / "workflow"
+        places = (config_folder(), checkout(), installed if installed.is_dir() else None)
+        roots += [p for p in places if p is not None]
     for base in roots:
         if (base / path).exists():
             return base / path

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ _WORKERS = 2  # blocks in memory at once
 _COPIES = 1.5  # memory of one block ÷ its bytes, while it is read and summarized; tested
 _SHARD_BYTES = 2**24  # of one file of a summary store: written whole
 _SLICE = 2**20  # bytes of a block that are summarized at once
+CONNECT = 10.0  # seconds to wait for a dask scheduler
 _room = threading.BoundedSemaphore(_WORKERS)  # keeps the bound under any dask scheduler
 
 
@@ -131,6 +134,41 @@ def open_summary(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     read_seal(path, "summary")
     return xr.open_dataset(path, engine="zarr", chunks=None, cache=False, consolidated=True)
+
+
+@contextmanager
+def workers(scheduler: str | None) -> Iterator[None]:
+    """Let the workers of a dask scheduler compute what the block computes; nobody else if None.
+
+    Args:
+        scheduler: Its address, e.g. "tcp://host:8786".
+
+    Raises:
+        ConfigError: `distributed` is not installed, or the scheduler does not answer.
+    """
+    if scheduler is None:
+        yield
+        return
+    if importlib.util.find_spec("distributed") is None:
+        raise ConfigError(
+            "A dask scheduler needs the package distributed",
+            got="not installed",
+            remedy='pip install "sciinv[cluster]"',
+        )
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=CONNECT)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ConfigError(
+            "The dask scheduler does not answer",
+            where=scheduler,
+            expected="a running scheduler (`dask scheduler`), e.g. tcp://host:8786",
+            got=f"{type(error).__name__}: {error}",
+            remedy="check the address, or leave it out",
+        ) from error
+    with client:
+        yield
 
 
 def as_dataset(posterior: Posterior) -> xr.Dataset:

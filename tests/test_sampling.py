@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sciinv import pipeline, sampling, store
+from sciinv import pipeline, redraw, sampling, store
 from sciinv.config import Data, Operator, Prior, Sampler
-from sciinv.errors import ConfigError, DataError, OperatorError, WorkflowError
+from sciinv.errors import ConfigError, DataError, OperatorError, StoreError, WorkflowError
 
 TINY = "workflows/configs/tiny.py"
 BLUR = Operator(f"{TINY}:Blur")
@@ -169,3 +169,40 @@ def test_published_setting_can_be_named(measurement, tmp_path):
         shard(measurement, tmp_path / "a.zarr", range(2), [0], sampler=sampler)
     )
     assert tree.attrs["conditional"] == "published"
+
+
+def test_store_can_be_drawn_again_from_its_own_record(measurement, tmp_path):
+    parts = [
+        shard(measurement, tmp_path / f"{i}.zarr", range(2, 4), [i], shard=(2, 1)) for i in range(2)
+    ]
+    parts += [shard(measurement, tmp_path / f"{i}b.zarr", range(2), [i]) for i in range(2)]
+    whole = pipeline.merge(parts, tmp_path / "whole.zarr", draws=4, items=2)
+    assert redraw.gaps(store.open_posterior(whole).attrs) == []
+    assert "2 draws of 1 items drawn again: equal" in redraw.redraw(whole)
+
+
+def test_draws_of_another_measurement_are_not_taken_for_these(measurement, tmp_path):
+    path = shard(measurement, tmp_path / "a.zarr", range(2), [0])
+    other = tmp_path / "other.zarr"
+    pipeline.prepare(Data(f"{TINY}:read", None, {"items": 3, "size": 12, "seed": 1}), other)
+    with pytest.raises(StoreError, match="measurement store is not the one"):
+        redraw.redraw(path, measurement=other)
+
+
+def test_altered_draws_are_found_by_drawing_again(measurement, tmp_path):
+    tree = store.open_posterior(shard(measurement, tmp_path / "a.zarr", range(2), [0]))
+    data = store.to_dataset(tree).load()
+    data["image"][0, 0, 0, 3, 3] += 1e-3
+    store.write_posterior(data, tmp_path / "altered.zarr")
+    with pytest.raises(StoreError, match="otherwise than they are stored"):
+        redraw.redraw(tmp_path / "altered.zarr")
+
+
+@pytest.mark.parametrize("key", ["seed", "measurement_hash", "config"])
+def test_record_with_a_gap_says_so(measurement, tmp_path, key):
+    attrs = dict(store.open_posterior(shard(measurement, tmp_path / "a.zarr", [0, 1], [0])).attrs)
+    assert redraw.gaps(attrs) == []
+    del attrs[key]
+    assert key in redraw.gaps(attrs)[0]
+    attrs["config"] = "{}"
+    assert "hash that stands beside it" in " ".join(redraw.gaps(attrs))

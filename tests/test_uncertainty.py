@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciinv import store, uncertainty
+from sciinv import pipeline, store, uncertainty
 from sciinv.errors import ConfigError, StoreError
 
 
@@ -164,3 +164,28 @@ def test_an_unfinished_summary_is_refused(tmp_path):
     (path / store.SEAL).unlink()
     with pytest.raises(StoreError, match="not whole"):
         uncertainty.open_summary(path)
+
+
+def test_workers_of_a_dask_scheduler_give_the_same_maps(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    values = np.random.default_rng(3).normal(size=(6, 5, 1, 8, 8)).astype("f4")
+    dataset = xr.Dataset({"image": (("draw", "item", "channel", "y", "x"), values)})
+    path = store.write_posterior(dataset, tmp_path / "posterior.zarr")
+    alone = pipeline.summarize(path, tmp_path / "alone.zarr")
+    options = {"processes": False, "n_workers": 1, "dashboard_address": None}
+    with distributed.LocalCluster(protocol="tcp://", **options) as cluster:
+        address = cluster.scheduler_address
+        shared = pipeline.summarize(path, tmp_path / "shared.zarr", scheduler=address)
+    a, b = (uncertainty.open_summary(p) for p in (alone, shared))
+    for name in a.data_vars:
+        assert np.array_equal(a[name], b[name]), name
+
+
+def test_scheduler_that_does_not_answer_is_said(tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(uncertainty, "CONNECT", 0.2)
+    with (
+        pytest.raises(ConfigError, match="does not answer"),
+        uncertainty.workers("tcp://127.0.0.1:9"),
+    ):
+        pass

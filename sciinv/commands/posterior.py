@@ -112,6 +112,13 @@ def summarize(
         list[float] | None, typer.Option(help="Value t of a map P(x > t); may be repeated.")
     ] = None,
     transform: Annotated[str, typer.Option(help="auto, identity or magnitude.")] = "auto",
+    dask: Annotated[
+        str | None,
+        typer.Option(help="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786."),
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(min=1, help="MiB that the draws being read may take, per process.")
+    ] = None,
 ) -> None:
     """Mean, standard deviation, quantiles and the field's quantities of a posterior store."""
     from sciinv import pipeline
@@ -119,7 +126,15 @@ def summarize(
     display = {"transform": transform, "thresholds": threshold or []}
     if quantile:
         display["quantiles"] = quantile
-    pipeline.summarize(posterior, out, quantities, display=display, domain=tuple(domain or ()))
+    pipeline.summarize(
+        posterior,
+        out,
+        quantities,
+        display=display,
+        domain=tuple(domain or ()),
+        scheduler=dask,
+        memory=memory * 2**20 if memory else None,
+    )
     typer.echo(out)
 
 
@@ -159,11 +174,35 @@ def report(
 
 def verify(
     stores: Annotated[list[Path], typer.Argument(help="Stores of any kind.")],
+    redraw: Annotated[
+        bool, typer.Option(help="Draw the first shard of each posterior store again; compare bits.")
+    ] = False,
+    measurement: Annotated[
+        Path | None, typer.Option(help="The measurement store, where it was moved.")
+    ] = None,
+    prior: Annotated[
+        Path | None, typer.Option(help="The prior's file, where it was moved.")
+    ] = None,
 ) -> None:
-    """Check that stores are whole, undamaged and finite."""
+    """Check that stores are whole, undamaged and finite, and say enough to be made again."""
+    from sciinv import redraw as trial
     from sciinv import store
 
-    findings = [store.verify(path) for path in stores]
-    for finding in findings:
+    good = True
+    for path in stores:
+        finding = store.verify(path)
         typer.echo(finding, err=not finding.ok)
-    raise typer.Exit(int(not all(f.ok for f in findings)))
+        good &= finding.ok
+        if not finding.ok or finding.kind != "posterior":
+            continue
+        attrs = {str(k): v for k, v in store.open_posterior(path).attrs.items()}
+        lacking = trial.gaps(attrs)
+        if lacking:
+            # Draws written by hand carry no record; one that contradicts itself is damage.
+            good &= "config_hash" not in attrs
+            typer.echo(f"{path}: cannot be drawn again: {'; '.join(lacking)}", err=True)
+        else:
+            typer.echo(f"{path}: its record is enough to draw it again")
+        if redraw:
+            typer.echo(trial.redraw(path, measurement, prior))
+    raise typer.Exit(int(not good))

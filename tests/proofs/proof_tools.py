@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import resource
 import subprocess
@@ -168,5 +167,5 @@ def kill_tree(pid: int) -> None:
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                os.kill(process.pid, 9)
+                process.kill()
         psutil.wait_procs(family, timeout=10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
 import shutil
@@ -106,9 +105,10 @@ def disturb(folder: Path, process: subprocess.Popen, victim: str, moment: float)
             kill_tree(process.pid)
             return "all"
         if victim == "snakemake":
-            for child in psutil.Process(process.pid).children():
-                os.kill(child.pid, 9)
-                return "snakemake"
+            with contextlib.suppress(psutil.Error):
+                for child in psutil.Process(process.pid).children():
+                    child.kill()
+                    return "snakemake"
         if victim == "job":
             for job in jobs_of(folder):
                 with contextlib.suppress(psutil.Error):
@@ -119,7 +119,7 @@ def disturb(folder: Path, process: subprocess.Popen, victim: str, moment: float)
             for pid in writing(folder / "results"):
                 with contextlib.suppress(psutil.Error, OSError):
                     name = role(psutil.Process(pid).cmdline())
-                    os.kill(pid, 9)
+                    psutil.Process(pid).kill()
                     return f"write in {name}"
         time.sleep(0.002 if victim == "write" else 0.05)
     return "nothing: the run was over"

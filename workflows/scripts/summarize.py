@@ -3,11 +3,13 @@ from sciinv.jobs import guard
 with guard(snakemake.log[0]) as say:
     from sciinv import pipeline
 
-    spec = snakemake.params.spec
+    spec, run = snakemake.params.spec, snakemake.config["run"]
     pipeline.summarize(
         snakemake.input.posterior,
         snakemake.output.summary,
         snakemake.output.quantities,
         display=spec["display"],
         domain=spec["domain"],
+        scheduler=run.get("dask"),
+        memory=2**20 * run.get("memory_mb", 0) or None,
     )
