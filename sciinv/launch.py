@@ -150,7 +150,7 @@ def _locked() -> list[Path]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[IO[str]]:
+def _alone(folder: Path = Path(".snakemake")) -> Iterator[IO[str]]:
     """Hold a folder's run lock, which the kernel frees however this process ends.
 
     The working directory's keeps Snakemake's own records apart, that of the results two runs in

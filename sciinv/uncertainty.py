@@ -174,7 +174,8 @@ def workers(scheduler: str | None) -> Iterator[None]:
 def as_dataset(posterior: Posterior) -> xr.Dataset:
     """Return a sampler's flat dataset from a store, its path, or such a dataset."""
     if isinstance(posterior, xr.Dataset):
-        store.to_tree(posterior)  # raises where it is none
+        if "image" not in posterior or posterior["image"].dims != store.IMAGE_DIMS:
+            store.to_tree(posterior)  # raises; of a right one it would read every draw
         return posterior
     tree = posterior if isinstance(posterior, xr.DataTree) else store.open_posterior(posterior)
     return store.to_dataset(tree)

@@ -3,11 +3,12 @@
 from sciinv.store.atomic import SEAL, content_hash, read_seal, write_file, written_aside
 from sciinv.store.measurement import open_measurement, write_measurement
 from sciinv.store.merge import merge_posteriors
-from sciinv.store.posterior import open_posterior, to_dataset, to_tree, write_posterior
+from sciinv.store.posterior import IMAGE_DIMS, open_posterior, to_dataset, to_tree, write_posterior
 from sciinv.store.provenance import provenance
 from sciinv.store.verify import Verification, verify
 
 __all__ = [
+    "IMAGE_DIMS",
     "SEAL",
     "Verification",
     "content_hash",

@@ -14,7 +14,7 @@ from sciinv.errors import StoreError
 from sciinv.store import blocks
 from sciinv.store.atomic import read_seal, written_aside
 
-_SHARD_BYTES = 2**24
+_SHARD_BYTES = 2**22
 REQUIRED = ("operator", "params", "units")
 
 
