@@ -43,7 +43,15 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     ),
     "dps": ("steps", "zeta", "scale", "micro_batch"),
     "langevin": ("iterations", "sigma", "micro_batch"),
-    "particles": ("conditional", "levels", "sigma_max", "sigma_min", "group", "threshold"),
+    "particles": (
+        "conditional",
+        "levels",
+        "sigma_max",
+        "sigma_min",
+        "group",
+        "threshold",
+        "points",
+    ),
 }
 # Parts of `display` that a summary depends on; the rest is the report's.
 SUMMARY = ("transform", "quantiles", "thresholds")
