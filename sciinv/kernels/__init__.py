@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from sciinv.errors import ConfigError
-from sciinv.kernels.base import Draw, Kernel, Problem
+from sciinv.kernels.base import Draw, Kernel, Problem, image_shape
 from sciinv.kernels.exact import Exact
 from sciinv.kernels.hmc import HMC
 from sciinv.kernels.langevin import Langevin, ReleasedLangevin
@@ -14,6 +16,9 @@ from sciinv.likelihoods import Gaussian
 KERNELS: dict[str, type[Kernel]] = {
     k.name: k for k in (Exact, Langevin, HMC, Metropolis, GaussNewton)
 }
+
+# Up to this many pixels the derivative of an operator without one comes from differences.
+DIFFERENCES_LIMIT = 256
 
 __all__ = [
     "HMC",
@@ -34,8 +39,9 @@ def build(kernel: str | Kernel, problem: Problem, gaussian: bool = True) -> Kern
     """Return the kernel of this name, or the one that "auto" chooses.
 
     Exact for a linear operator with Gaussian noise; Gauss–Newton with an accept step for a
-    differentiable nonlinear one; Metropolis where the operator has no derivative; Langevin where
-    p(x0 | x_t) is known by its gradient only.
+    nonlinear one, by finite differences where a small operator says `differentiable = False`;
+    Metropolis where such an operator's image is large; Langevin where p(x0 | x_t) is known by its
+    gradient only.
 
     Args:
         kernel: A name, "auto", or a kernel.
@@ -53,6 +59,8 @@ def build(kernel: str | Kernel, problem: Problem, gaussian: bool = True) -> Kern
         if problem.linear and isinstance(problem.likelihood, Gaussian):
             return Exact()
         if getattr(problem.physics, "differentiable", True):
+            return GaussNewton()
+        if math.prod(image_shape(problem.physics)) <= DIFFERENCES_LIMIT:
             return GaussNewton()
         return Metropolis()
     if kernel not in KERNELS:
