@@ -32,6 +32,7 @@ COMMANDS = {
     "new-operator",
     "train",
     "calibrate",
+    "calibrate-prior",
     "benchmark",
 }
 

@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(benchmark)
     app.command()(calibrate)
+    app.command("calibrate-prior")(calibrate_prior)
 
 
 def train(
@@ -85,6 +86,42 @@ def calibrate(
         )
     table("calibration", ("what", "found", "right"), rows)
     typer.echo(out)
+
+
+def calibrate_prior(
+    prior: Annotated[Path, typer.Argument(help="A .safetensors file; truths are drawn from it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path(
+        "results/calibration"
+    ),
+    operator: Annotated[str, typer.Option(help="fourier or ct (60° of view angles).")] = "fourier",
+    noise: Annotated[float, typer.Option(help="Noise sd β in the prior's unit u.")] = 0.05,
+    truths: Annotated[int, typer.Option(min=2, help="Simulated truths.")] = 100,
+    draws: Annotated[int, typer.Option(min=2, help="Draws per truth.")] = 16,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for DAPS; may be repeated.")
+    ] = None,
+    match: Annotated[
+        int, typer.Option(help="First find the width factor κ on so many other truths.")
+    ] = 0,
+    published: Annotated[
+        int, typer.Option(help="Put the published loop beside, on so many of the truths.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of truths, noise and draws.")] = 0,
+) -> None:
+    """Measure whether draws under a learned prior are calibrated: its own draws are the truths."""
+    from sciinv import prior_calibration as own
+    from sciinv.commands.output import key_values, progress, table
+
+    settings = {"conditional": "spectral", **key_values(setting, "--setting")}
+    with progress("truths") as report:
+        path, rows = own.run(
+            prior, out, operator, noise, truths, draws, settings, match, published, seed,
+            report, lambda line: typer.echo(line, err=True),
+        )  # fmt: skip
+    table(f"{prior.stem}, {operator}", ("what", *(r[0] for r in rows)), list(zip(*[
+        [k for k, _ in rows[0][1]], *[[v for _, v in r[1]] for r in rows]
+    ], strict=True)))  # fmt: skip
+    typer.echo(path)
 
 
 def benchmark(

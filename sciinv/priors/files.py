@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
 from sciinv.errors import PriorError
-from sciinv.priors.network import LearnedPrior, NetworkSpec, Preconditioning
+from sciinv.priors.network import HighSpec, LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 
 FORMAT = 1
@@ -29,8 +29,7 @@ def save(prior: LearnedPrior, path: str | Path, *, storage: torch.dtype = torch.
         storage: Precision of the stored weights; float16 halves the file.
     """
     path = Path(path)
-    weights = prior.network.state_dict()
-    tensors = {f"network.{k}": v.detach().to(storage) for k, v in weights.items()}
+    tensors = {k: v.detach().to(storage) for k, v in prior.state_dict().items()}
     if prior.widths is not None:
         tensors |= prior.widths.to(1 / prior.scale).tensors()
     tensors = {k: v.cpu().contiguous().clone() for k, v in tensors.items()}
@@ -69,10 +68,10 @@ def load(
             remedy="load it with the version of sciinv that wrote it, or train it again",
         )
     prior = _build(path, header)
-    found = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-    wanted = prior.network.state_dict()
+    wanted = prior.state_dict()  # network.… and, where there is one, high.…
     widths = {k: v for k, v in tensors.items() if k.startswith("widths.")}
-    stray = set(tensors) - set(widths) - {f"network.{k}" for k in wanted}
+    found = {k: v for k, v in tensors.items() if k in wanted}
+    stray = set(tensors) - set(widths) - set(found)
     lacking = set(wanted) - set(found)
     if stray or lacking:
         raise PriorError(
@@ -90,15 +89,13 @@ def load(
         if value.shape != wanted[name].shape:
             raise PriorError(
                 "A tensor of the network has the wrong shape",
-                where=f"{path}: network.{name}",
+                where=f"{path}: {name}",
                 expected=list(wanted[name].shape),
                 got=list(value.shape),
             )
         if not bool(torch.isfinite(value).all()):
-            raise PriorError(
-                "A tensor of the network is not finite", where=f"{path}: network.{name}"
-            )
-    prior.network.load_state_dict({k: v.float() for k, v in found.items()})
+            raise PriorError("A tensor of the network is not finite", where=f"{path}: {name}")
+    prior.load_state_dict({k: v.float() for k, v in found.items()})
     if widths:
         try:
             prior.widths = FittedWidths.of_tensors(widths).to(prior.scale)
@@ -159,14 +156,17 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
                 expected="deepinv.models.DRUNet with preconditioning 'edm'",
                 got=" with ".join(map(str, kind)),
             )
-        network = {k: tuple(v) if isinstance(v, list) else v for k, v in network.items()}
+        high = header.pop("high", None)
+        if high is not None:
+            high = HighSpec(_spec(high["network"]), float(high["above"]))
         return LearnedPrior(
-            NetworkSpec(**network),
+            _spec(network),
             Preconditioning(**edm),
             train_shape=header.pop("train_shape"),
             fixed_size=header.pop("fixed_size"),
             units=header.pop("units"),
             name=header.pop("name"),
+            high=high,
             inflate=float(header.pop("inflate", 1.0)),
             metadata=header,
         )
@@ -177,3 +177,8 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
             got=error,
             remedy="train the prior again",
         ) from error
+
+
+def _spec(values: dict[str, Any]) -> NetworkSpec:
+    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return NetworkSpec(**lists)  # type: ignore[arg-type]  # a wrong one is refused

@@ -44,6 +44,22 @@ class NetworkSpec:
 
 
 @dataclass(frozen=True)
+class HighSpec:
+    """A second network for the high noise levels alone.
+
+    Where only coarse structure shows through the noise, a network on large pixel blocks sees more
+    of the image for the same work, and learns those levels without giving anything up elsewhere.
+
+    Attributes:
+        network: What is needed to build it.
+        above: The least σ that it serves, units of u.
+    """
+
+    network: NetworkSpec
+    above: float
+
+
+@dataclass(frozen=True)
 class Preconditioning:
     """Constants of the network's own units u; physical values are x = offset + scale·u.
 
@@ -194,6 +210,7 @@ class LearnedPrior(Prior):
         fixed_size: True where the class is defined on that grid alone.
         units: Unit of a pixel value.
         name: Name of the prior.
+        high: A second network for high noise levels, or None.
         widths: Fitted widths of p(x0 | x_t) in physical units, or None.
         inflate: Factor on the fitted variances, found by calibration.
         metadata: Everything else the file says (data, licence, training).
@@ -211,14 +228,19 @@ class LearnedPrior(Prior):
         fixed_size: bool = False,
         units: str = "",
         name: str = "prior",
+        high: HighSpec | None = None,
         widths: FittedWidths | None = None,
-        inflate: float = 1.0,
+        inflate: float = 3.0,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.constants = spec, constants
         c = constants
         self.network = EDMNetwork(spec, c.sigma_data, (c.sigma_min / 2, c.sigma_max * 2))
+        self.high_spec = high
+        if high is not None:
+            ends = (high.above / 2, c.sigma_max * 2)
+            self.high = EDMNetwork(high.network, c.sigma_data, ends)
         self.channels = spec.channels
         self.train_shape = (int(train_shape[0]), int(train_shape[1]), int(train_shape[2]))
         self.shape = self.train_shape if fixed_size else None
@@ -228,7 +250,6 @@ class LearnedPrior(Prior):
         self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
         self.widths, self.inflate = widths, inflate
         self.metadata = dict(metadata or {})
-        self.inflate = float(self.metadata.get("inflate", 3.0))
         self.requires_grad_(False)
         self.eval()
 
@@ -258,8 +279,21 @@ class LearnedPrior(Prior):
         own = self.network.unet.m_tail.weight.dtype
         dtype = own if own == torch.float64 else torch.float32
         u = ((x - self.offset) / self.scale).to(dtype)
-        out = self.network(u, (s / self.scale).to(dtype))
+        out = self._denoise(u, (s / self.scale).to(dtype))
         return self.offset + self.scale * out.to(x.dtype)
+
+    def _denoise(self, u: Tensor, sigma: Tensor) -> Tensor:
+        """Return D_u by the network that serves each σ [B, 1, 1, 1] (or one for all)."""
+        if self.high_spec is None:
+            return self.network(u, sigma)
+        upper = sigma >= self.high_spec.above
+        try:
+            every, some = bool(upper.all()), bool(upper.any())
+        except RuntimeError:  # under torch.func.vmap there are no values to look at
+            return torch.where(upper, self.high(u, sigma), self.network(u, sigma))
+        if every or not some:
+            return self.high(u, sigma) if every else self.network(u, sigma)
+        return torch.where(upper, self.high(u, sigma), self.network(u, sigma))
 
     def describe(self) -> dict[str, Any]:
         """Return what a file must say to build this prior again (JSON types only)."""
@@ -271,6 +305,7 @@ class LearnedPrior(Prior):
             "fixed_size": self.shape is not None,
             "units": self.units,
             "inflate": self.inflate,
+            **({} if self.high_spec is None else {"high": asdict(self.high_spec)}),
             **self.metadata,
         }
 

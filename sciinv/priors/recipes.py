@@ -25,6 +25,8 @@ class TrainConfig:
         name: Name of the prior and of its files.
         family: Family of images (see `sciinv.priors.phantoms`).
         source: Path of the data that the family is made from, where it needs any.
+        high: Prior file of a network for high σ, which joins this one when it is exported: its
+            own run has a `sigma_min` from which it serves, and the same family.
         nc: Feature channels of the network at its four scales.
         nb: Residual blocks per scale.
         patch: Side of the pixel blocks that are folded into channels.
@@ -57,6 +59,7 @@ class TrainConfig:
     name: str
     family: str
     source: str | None = None
+    high: str | None = None
     nc: tuple[int, int, int, int] = (32, 64, 128, 128)
     nb: int = 2
     patch: int = 2

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sciinv.errors import DivergenceError, PriorError
 from sciinv.priors import evaluation, files, widths
-from sciinv.priors.network import EDMNetwork, LearnedPrior, NetworkSpec, Preconditioning
+from sciinv.priors.network import EDMNetwork, HighSpec, LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.phantoms import Family, family
 from sciinv.priors.recipes import Pool, TrainConfig, images_of
 from sciinv.seeds import stream_seed
@@ -79,7 +79,7 @@ class State:
     @property
     def images(self) -> int:
         """Number of images that the network was shown, over all stretches of the run."""
-        ends = [s["from"] for s in self.stretches[1:]] + [self.step]
+        ends = [*[s["from"] for s in self.stretches], self.step][1:]
         return int(
             sum((b - s["from"]) * s["batch"] for s, b in zip(self.stretches, ends, strict=True))
         )
@@ -205,6 +205,7 @@ def run(config: TrainConfig, state: State, kind: Family, source: object) -> Iter
 
 _PLACES = (
     "source",
+    "high",
     "checkpoints",
     "output",
     "name",
@@ -221,6 +222,7 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
     """Return the averaged weights as a prior in physical units."""
     from sciinv import __version__
 
+    high = files.load(config.high) if config.high else None
     prior = LearnedPrior(
         spec_of(config, kind),
         Preconditioning(
@@ -230,6 +232,7 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
         fixed_size=kind.fixed_size,
         units=kind.units,
         name=config.name,
+        high=None if high is None else HighSpec(high.spec, high.constants.sigma_min),
         metadata={
             "pixel": {"side": kind.pixel, "unit": kind.pixel_unit},
             "data": {"family": kind.name, "summary": kind.summary, "licence": kind.licence},
@@ -241,11 +244,22 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
                 "seconds": round(state.seconds),
                 "optimizer": "Adam (0.9, 0.99), EDM loss, bfloat16 autocast, averaged weights",
             },
+            **({} if high is None else {"training_high": high.metadata["training"]}),
             "command": f"sciinv train workflows/configs/train-{config.name}.yaml",
             "version": __version__,
         },
     )
     prior.network.load_state_dict(state.ema.state_dict())
+    if high is not None:
+        if high.constants.sigma_data != config.sigma_data:
+            raise PriorError(
+                "The network for high noise has another scale",
+                where=config.high,
+                expected=f"sigma_data {config.sigma_data}",
+                got=high.constants.sigma_data,
+                remedy="train it with the same sigma_data",
+            )
+        prior.high.load_state_dict(high.network.state_dict())
     return prior
 
 

@@ -253,7 +253,7 @@ class TestDamage:
 
     def test_missing_tensor(self, path):
         rewrite(path, lambda header, tensors: tensors.pop("network.unet.m_tail.weight"))
-        with pytest.raises(PriorError, match=r"missing: unet.m_tail.weight"):
+        with pytest.raises(PriorError, match=r"missing: network.unet.m_tail.weight"):
             files.load(path)
 
     def test_unexpected_tensor(self, path):
