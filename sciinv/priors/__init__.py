@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sciinv.priors.base import Prior
-    from sciinv.priors.files import load, save
+    from sciinv.priors.files import save
     from sciinv.priors.gaussian import Gaussian
     from sciinv.priors.mixture import GaussianMixture
     from sciinv.priors.network import LearnedPrior
+    from sciinv.priors.wrapper_files import load
+    from sciinv.priors.wrappers import WrappedPrior
 
 _WHERE = {
     "Gaussian": "gaussian",
     "GaussianMixture": "mixture",
     "LearnedPrior": "network",
     "Prior": "base",
-    "load": "files",
+    "load": "wrapper_files",
+    "WrappedPrior": "wrappers",
     "save": "files",
 }
-__all__ = ["Gaussian", "GaussianMixture", "LearnedPrior", "Prior", "load", "save"]
+__all__ = ["Gaussian", "GaussianMixture", "LearnedPrior", "Prior", "WrappedPrior", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:
