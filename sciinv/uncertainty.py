@@ -30,7 +30,10 @@ _MOST = 2**29  # bytes, where one item is larger
 _WORKERS = 2  # blocks in memory at once
 _COPIES = 1.5  # memory of one block ÷ its bytes, while it is read and summarized; tested
 _SHARD_BYTES = 2**24  # of one file of a summary store: written whole
-_SLICE = 2**20  # bytes of a block that are summarized at once
+_SLICE = 2**20  # bytes of a block that are read or summarized at once, at most
+# While it is read and summarized a slice takes up to 6 times its bytes beside the block (measured:
+# 5.7). What _COPIES leaves for that is a sixth of the limit: 6 slices fit into it.
+_SLICES = 36
 CONNECT = 10.0  # seconds to wait for a dask scheduler
 _room = threading.BoundedSemaphore(_WORKERS)  # keeps the bound under any dask scheduler
 
@@ -54,7 +57,7 @@ def summarize(
             with the phase beside it); "auto", the magnitude for channels (real, imag), else the
             identity; or a pixel-wise function of an array [draw, item, channel, y, x].
         memory: Bytes that the draws being read may take; if None, 64 MiB, or what one item takes up
-            to 512 MiB.
+            to 512 MiB. The maps of one file of the summary, up to 16 MiB each, come on top.
         thresholds: Values t for which the map P(x > t) is wanted.
 
     Returns:
@@ -84,12 +87,13 @@ def summarize(
     limits = tuple(float(t) for t in thresholds)
     probe = _kernel(image[:, :1, :, :1, :1], function, name, levels, limits)
     n_items, n_rows = _block(image, limit)
+    slice_bytes = min(_SLICE, limit // _SLICES)
     grid = []
     for a in range(0, items, n_items):
         row = []
         for b in range(0, rows, n_rows):
             part = image[:, a : a + n_items, :, b : b + n_rows]
-            delayed = dask.delayed(_kernel)(part, function, name, levels, limits)
+            delayed = dask.delayed(_kernel)(part, function, name, levels, limits, slice_bytes)
             shape = (probe.shape[0], part.shape[1], probe.shape[2], part.shape[3], columns)
             row.append(dask.array.from_delayed(delayed, shape, probe.dtype))
         grid.append(row)
@@ -250,15 +254,16 @@ def _kernel(
     name: str,
     levels: tuple[float, ...],
     limits: tuple[float, ...],
+    slice_bytes: int = _SLICE,
 ) -> np.ndarray:
     """Return all summaries of one block, stacked: [summary, item, channel, y, x], its dtype.
 
     Order: mean, sd, quantiles, probabilities, phase mean and sd.
     """
     with _room:
-        values = _read(part)
+        values = _read(part, slice_bytes)
         _, items, _, rows, columns = values.shape
-        step = max(1, _SLICE // max(1, values[:, 0, :, 0].nbytes))
+        step = max(1, slice_bytes // max(1, values[:, 0, :, 0].nbytes))
         out: np.ndarray | None = None
         for i in range(items):
             for a in range(0, rows, step):
@@ -281,7 +286,7 @@ def _kernel(
         return out
 
 
-def _read(part: xr.DataArray) -> np.ndarray:
+def _read(part: xr.DataArray, slice_bytes: int) -> np.ndarray:
     """Return the values, read a few draws at a time.
 
     A reader of Zarr holds every chunk of a selection until it is done, and a chunk is a whole image
@@ -289,7 +294,8 @@ def _read(part: xr.DataArray) -> np.ndarray:
     """
     values = np.empty(part.shape, part.dtype)
     chunk = part.encoding.get("chunks", (part[:1, :1].nbytes,))
-    step = max(1, _SLICE // (int(np.prod(chunk)) * part.dtype.itemsize * part.sizes["item"]))
+    image_bytes = int(np.prod(chunk)) * part.dtype.itemsize
+    step = max(1, slice_bytes // (image_bytes * part.sizes["item"]))
     for a in range(0, part.sizes["draw"], step):
         # A selection of its own: xarray keeps what it read with the array that was asked.
         values[a : a + step] = part.isel(draw=slice(a, a + step)).values

@@ -101,7 +101,9 @@ def test_a_stored_posterior_is_summarized_in_bounded_memory(tmp_path):
         uncertainty.write_summary(lazy, tmp_path / name)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    # All summaries of one shard file, held twice while it is written.
+    # The draws being read stay within the limit (the slices of two blocks within their share, see
+    # _SLICES). On top come the maps of one file, held twice while it is written: stacked as they
+    # were computed, and one by one.
     result = 2 * sum(v.nbytes for v in lazy.data_vars.values())
     assert peak < limit + result, f"{peak} bytes"
     found = uncertainty.open_summary(tmp_path / "s.zarr")
