@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciinv import operators, pipeline, priors, readers, sampling, units
+from sciinv import operators, pipeline, priors, readers, samplers, sampling, units
 from sciinv.config import Config, Data, Operator, Prior
 from sciinv.errors import PriorError
 
@@ -104,3 +104,11 @@ def test_mri_operators_say_what_one_is(repo: Path) -> None:
         "mri", mask=np.ones((4, 4), bool), coil_maps=torch.ones(1, 4, 4) + 0j, noise_sd=1.0
     )
     assert plain.image_spec.units == "arbitrary units"
+
+
+def test_a_sampler_refuses_an_operator_of_other_units() -> None:
+    data = readers.find("htc2022")("data/ct/htc2022_ta_full.mat", angles=(0, 30), image_size=16)
+    physics, y = operators.from_measurement(data)
+    prior = priors.Gaussian(torch.zeros(1, 16, 16), power_spectrum=torch.ones(16, 16), units="1/cm")
+    with pytest.raises(PriorError, match="1/cm"):
+        samplers.DAPS(prior, levels=2).sample(y, physics, draws=1)

@@ -13,7 +13,7 @@ import xarray as xr
 from deepinv.models.base import Reconstructor
 from torch import Tensor
 
-from sciinv import likelihoods
+from sciinv import likelihoods, units
 from sciinv.errors import ConfigError, DivergenceError, OperatorError
 from sciinv.kernels import Problem
 from sciinv.kernels.base import image_shape
@@ -110,6 +110,9 @@ class Sampler(Reconstructor):
                               remedy="ask for at least one draw")  # fmt: skip
         shape = image_shape(physics)
         self.prior.check(shape)
+        spec = getattr(physics, "image_spec", None)
+        if spec is not None:
+            units.check(self.prior.units, spec.units, where=type(physics).__name__)
         self._check_y(y, physics)
         items = list(range(len(y))) if items is None else list(items)
         if len(items) != len(y):
