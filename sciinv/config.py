@@ -68,7 +68,7 @@ class Run:
         results: Folder of all runs.
         device: "cpu" or "cuda".
         dask: Address of a dask scheduler for the summaries, or None.
-        memory_mb: MiB that a summary's draws may take while they are read; None for its own choice.
+        memory_mb: MiB that draws and maps may take in a summary; None for its own choice.
     """
 
     name: str

@@ -106,7 +106,8 @@ def summarize(
         domain: Names of quantities, see `sciinv.domain`.
         scheduler: Address of a dask scheduler whose workers read and summarize; they need the
             posterior store under the same path. This process alone if None.
-        memory: Bytes that the draws being read may take in each process.
+        memory: Bytes that draws (half) and maps (half) may take in each process, beside what the
+            program itself takes.
 
     Raises:
         SciinvError: The scheduler does not answer; see `uncertainty.summarize` and
@@ -120,5 +121,6 @@ def summarize(
         field.write(field.measure(image, domain), quantities)
     wanted = {k: v for k, v in (display or {}).items() if k in SUMMARY}
     with uncertainty.workers(scheduler):
-        summary = uncertainty.summarize(posterior, **wanted, memory=memory)
-        return uncertainty.write_summary(summary, out, overwrite=True)
+        half = None if memory is None else memory // 2
+        summary = uncertainty.summarize(posterior, **wanted, memory=half)
+        return uncertainty.write_summary(summary, out, overwrite=True, memory=half)

@@ -109,9 +109,20 @@ def summarize(
 
 
 def write_summary(
-    summary: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False
+    summary: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    memory: int | None = None,
 ) -> Path:
     """Write a summary store: Zarr v3, streamed item by item, written aside, sealed and renamed.
+
+    Args:
+        summary: What `summarize` returned.
+        path: The store to make.
+        overwrite: Replace a store that is there already.
+        memory: Bytes that the maps being written may take (of one item at least): all of one file's
+            items are held twice. If None, files of 16 MiB.
 
     Raises:
         StoreError: The name is taken, or the disk is full or read-only.
@@ -121,6 +132,9 @@ def write_summary(
     if summary["mean"].chunks is not None:
         step = summary["mean"].chunksizes["item"][0]
     fits = blocks.fitting(blocks.unit_bytes(summary, {"item"}), items, _SHARD_BYTES)["item"]
+    if memory is not None:
+        held = 2 * sum(v.nbytes for v in summary.data_vars.values()) // max(1, items["item"])
+        fits = min(fits, memory // max(1, held))
     grid = {"item": min(items["item"], max(1, fits // step) * step)}
     with written_aside(path, "summary", overwrite=overwrite) as root, blocks.quiet_zarr():
         names = blocks.create(root, "", summary, grid)

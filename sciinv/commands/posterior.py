@@ -117,7 +117,7 @@ def summarize(
         typer.Option(help="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786."),
     ] = None,
     memory: Annotated[
-        int | None, typer.Option(min=1, help="MiB that the draws being read may take, per process.")
+        int | None, typer.Option(min=1, help="MiB that draws and maps may take, per process.")
     ] = None,
 ) -> None:
     """Mean, standard deviation, quantiles and the field's quantities of a posterior store."""

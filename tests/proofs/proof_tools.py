@@ -35,10 +35,9 @@ def blur(folder: Path, *, size: int, items: int, draws: int, shards: dict, **run
     config["run"] |= run
     problem = config["problems"]["blur"]
     problem["data"]["options"] |= {"items": items, "size": size}
-    levels = run.pop("levels", None)
-    if levels is not None:
-        config["run"].pop("levels")
-        problem["sampler"]["levels"] = levels
+    for name in ("levels", "micro_batch"):
+        if name in run:
+            problem["sampler"][name] = config["run"].pop(name)
     problem |= {"items": items, "draws": draws, "shards": shards, "display": {"items": 1}}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.yaml"
@@ -168,4 +167,5 @@ def kill_tree(pid: int) -> None:
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(family, timeout=10)
+        # The first is left for its parent to reap, which learns from that how it ended.
+        psutil.wait_procs(family[1:], timeout=10)
