@@ -8,6 +8,7 @@ import torch
 
 from sciinv.conditionals import Moments
 from sciinv.kernels.base import Draw, Kernel, Problem, per_lane
+from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.kernels.target import Target
 from sciinv.seeds import Streams
 
@@ -40,7 +41,7 @@ class HMC(Kernel):
         nll, g_prior, g_data = target(z)
         dim = z[0].numel()
         step = 1.0 / (target.curvature(z, streams).sqrt() * max(1.0, dim**0.25 / 2))
-        accepted = torch.zeros_like(step)
+        accepted, trace = torch.zeros_like(step), []
         for trajectory in range(self.trajectories):
             jitter = 0.8 + 0.4 * streams.rand((), z)
             e = per_lane(step * jitter, z)
@@ -56,16 +57,17 @@ class HMC(Kernel):
                 q, gp = q_new, gp_new
                 p = p - 0.5 * e * (gp + gd)
             log_a = nll - nll_q - change + kinetic - 0.5 * p.square().flatten(1).sum(1)
-            take = torch.isfinite(log_a) & (streams.rand((), z).log() < log_a)
+            take, rate = metropolis(log_a, streams, z)
             keep = per_lane(take, z)
             z = torch.where(keep, q, z)
             nll = torch.where(take, nll_q, nll)
             g_prior = torch.where(keep, gp, g_prior)
             g_data = torch.where(keep, gd, g_data)
             if trajectory < self.trajectories // 2:
-                rate = torch.where(torch.isfinite(log_a), log_a.clamp_max(0).exp(), 0.0 * step)
                 step = step * ((rate - 0.65) * 1.2 / math.sqrt(1 + trajectory)).exp()
             else:
                 accepted += take
+                trace.append(nll)
         acceptance = accepted / max(1, self.trajectories - self.trajectories // 2)
-        return Draw(target.x(z), {"acceptance": acceptance}, target.evaluations)
+        stats = {"acceptance": acceptance, "ess": effective_size(trace or [nll])}
+        return Draw(target.x(z), stats, target.evaluations)

@@ -8,6 +8,7 @@ import torch
 
 from sciinv.conditionals import Moments
 from sciinv.kernels.base import Draw, Kernel, Problem, per_lane
+from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.kernels.target import Target
 from sciinv.seeds import Streams
 
@@ -38,7 +39,7 @@ class Langevin(Kernel):
         nll, g_prior, g_data = target(z)
         dim = z[0].numel()
         h = 1.0 / (target.curvature(z, streams) * max(1.0, dim ** (1 / 3) / 4))
-        accepted = torch.zeros_like(h)
+        accepted, trace = torch.zeros_like(h), []
         for step in range(self.steps):
             g = g_prior + g_data
             hh = per_lane(h, z)
@@ -48,20 +49,20 @@ class Langevin(Kernel):
             back = z - z_new + hh * (gp_new + gd_new)
             log_q = (0.5 * noise.square() - back.square() / (4 * hh)).flatten(1).sum(1)
             log_a = nll - nll_new - target.prior_change(z, z_new, g_prior, gp_new) + log_q
-            log_u = streams.rand((), z).log()
-            take = torch.isfinite(log_a) & (log_u < log_a)
+            take, rate = metropolis(log_a, streams, z)
             keep = per_lane(take, z)
             z = torch.where(keep, z_new, z)
             nll = torch.where(take, nll_new, nll)
             g_prior = torch.where(keep, gp_new, g_prior)
             g_data = torch.where(keep, gd_new, g_data)
             if step < self.steps // 2:
-                rate = torch.where(torch.isfinite(log_a), log_a.clamp_max(0).exp(), 0.0 * h)
                 h = h * ((rate - 0.574) * 1.5 / math.sqrt(1 + step / 4)).exp()
             else:
                 accepted += take
+                trace.append(nll)
         acceptance = accepted / max(1, self.steps - self.steps // 2)
-        return Draw(target.x(z), {"acceptance": acceptance}, target.evaluations)
+        stats = {"acceptance": acceptance, "ess": effective_size(trace or [nll])}
+        return Draw(target.x(z), stats, target.evaluations)
 
 
 class ReleasedLangevin(Kernel):

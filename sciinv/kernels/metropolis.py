@@ -9,6 +9,7 @@ import torch
 from sciinv.conditionals import Moments
 from sciinv.errors import ConfigError
 from sciinv.kernels.base import Draw, Kernel, Problem, per_lane
+from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.seeds import Streams
 
 
@@ -44,20 +45,21 @@ class Metropolis(Kernel):
         z = torch.zeros_like(m)
         nll = problem.nll(m)
         log_b = torch.zeros_like(nll)
-        accepted = torch.zeros_like(nll)
+        accepted, trace = torch.zeros_like(nll), []
         for step in range(self.steps):
             b = log_b.clamp_max(0).exp()
             bb = per_lane(b, z)
             z_new = (1 - bb.square()).clamp_min(0).sqrt() * z + bb * streams.randn(z.shape[1:], z)
             nll_new = problem.nll(m + c.sqrt(z_new))
             log_a = nll - nll_new
-            take = torch.isfinite(log_a) & (streams.rand((), z).log() < log_a)
+            take, rate = metropolis(log_a, streams, z)
             z = torch.where(per_lane(take, z), z_new, z)
             nll = torch.where(take, nll_new, nll)
             if step < self.steps // 2:
-                rate = torch.where(torch.isfinite(log_a), log_a.clamp_max(0).exp(), 0.0 * nll)
                 log_b = (log_b + (rate - 0.25) * 2.0 / math.sqrt(1 + step / 8)).clamp_max(0)
             else:
                 accepted += take
+                trace.append(nll)
         acceptance = accepted / max(1, self.steps - self.steps // 2)
-        return Draw(m + c.sqrt(z), {"acceptance": acceptance})
+        stats = {"acceptance": acceptance, "ess": effective_size(trace or [nll])}
+        return Draw(m + c.sqrt(z), stats)

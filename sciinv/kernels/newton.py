@@ -10,6 +10,7 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.errors import ConfigError
 from sciinv.kernels.base import Draw, Kernel, Problem, per_lane
+from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.kernels.exact import correct
 from sciinv.kernels.linear import Linearised, solve_dual
 from sciinv.seeds import Streams
@@ -65,27 +66,31 @@ class GaussNewton(Kernel):
             r = r + streams.randn(r.shape[1:], r) if noise else r
             return correct(lin, c, r, x, self.tol, self.max_iter)[0]
 
-        def phi(x: Tensor) -> Tensor:
-            return problem.nll(x) - 0.5 * e_lin(x).square().flatten(1).sum(1)
+        def phi(x: Tensor) -> tuple[Tensor, Tensor]:
+            """Return Φ(x) and −log p(y | x)."""
+            nll = problem.nll(x)
+            return nll - 0.5 * e_lin(x).square().flatten(1).sum(1), nll
 
         mu = draw(noise=False)
         x = mu
-        value = phi(x)
+        value, nll = phi(x)
         log_b = torch.zeros_like(value)
-        accepted = torch.zeros_like(value)
+        accepted, trace = torch.zeros_like(value), []
         for move in range(self.moves):
             bb = per_lane(log_b.exp(), x)
             step = draw(noise=True) - mu
             x_new = mu + (1 - bb.square()).clamp_min(0).sqrt() * (x - mu) + bb * step
-            value_new = phi(x_new)
+            value_new, nll_new = phi(x_new)
             log_a = value - value_new
-            take = torch.isfinite(log_a) & (streams.rand((), x).log() < log_a)
+            take, rate = metropolis(log_a, streams, x)
             x = torch.where(per_lane(take, x), x_new, x)
             value = torch.where(take, value_new, value)
+            nll = torch.where(take, nll_new, nll)
+            trace.append(nll)
             accepted += take
-            rate = torch.where(torch.isfinite(log_a), log_a.clamp_max(0).exp(), 0.0 * value)
             log_b = (log_b + (rate - 0.4) * 2.0 / math.sqrt(1 + move)).clamp(-5.0, 0.0)
-        return Draw(x, {"acceptance": accepted / self.moves, "residual": residual})
+        stats = {"acceptance": accepted / self.moves, "ess": effective_size(trace or [nll])}
+        return Draw(x, stats | {"residual": residual})
 
     @staticmethod
     def _whitened(problem: Problem, lin: Linearised, u: Tensor) -> Tensor:
