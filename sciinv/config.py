@@ -14,7 +14,7 @@ from typing import Any
 
 from sciinv.config_schema import check_schema, close_to, read_yaml
 from sciinv.errors import ConfigError
-from sciinv.places import locate
+from sciinv.places import is_remote, locate
 
 # Settings of each sampler: the constructor's, which cannot be asked without importing torch.
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -217,7 +217,7 @@ class Problem:
         for part in parts:
             value = getattr(self, part)
             named += [value] if isinstance(value, str) else getattr(value, "files", ())
-        return [str(locate(p)) for p in named]
+        return [str(locate(p)) for p in named if not is_remote(p)]
 
     @property
     def probes(self) -> bool:
@@ -359,7 +359,16 @@ def _check(problem: Problem, where: str) -> None:
         (f"{where}.reference", p) for p in ([problem.reference] if problem.reference else [])
     ]
     for key, path in places:
-        locate(path, key)
+        if not is_remote(path):
+            locate(path, key)
+        elif problem.data.reader != "store" or path not in problem.data.paths:
+            raise ConfigError(
+                "Only a measurement store is read from a URL",
+                where=key,
+                expected="a local file, or data: {reader: store, path: URL}",
+                got=path,
+                remedy="copy the file to a local disk first",
+            )
     allowed = SETTINGS[problem.sampler.kind]
     for key in problem.sampler.settings:
         if key not in allowed:

@@ -18,7 +18,7 @@ from sciinv.config import SUMMARY, Data
 from sciinv.config_schema import close_to
 from sciinv.errors import ConfigError, DataError
 from sciinv.jobs import Say
-from sciinv.places import locate, located_name
+from sciinv.places import is_remote, locate, located_name
 
 
 def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Path:
@@ -60,9 +60,10 @@ def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Pa
 
 def read(data: Data) -> xr.Dataset:
     """Return the measurement dataset of raw data."""
-    paths: Sequence[Path] = [locate(p) for p in data.paths]
     if data.reader == "store":
-        return store.open_measurement(paths[0])
+        source = data.paths[0]
+        return store.open_measurement(source if is_remote(source) else locate(source))
+    paths: Sequence[Path] = [locate(p) for p in data.paths]
     function = readers.find(located_name(data.reader))
     arguments: list[Any] = [paths[0] if isinstance(data.path, str) else paths] if paths else []
     signature = inspect.signature(function)

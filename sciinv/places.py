@@ -52,6 +52,11 @@ def config_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL, like "https://host/run/measurement.zarr"."""
+    return "://" in os.fspath(path)
+
+
 def locate(path: str | Path, where: str | None = None) -> Path:
     """Return a file or folder that a configuration names.
 

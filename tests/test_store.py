@@ -18,6 +18,7 @@ import xarray as xr
 from sciinv import store
 from sciinv.errors import SciinvError, StoreError
 from sciinv.store import blocks
+from sciinv.store.linking import Shard
 
 
 @pytest.fixture(autouse=True)
@@ -526,6 +527,25 @@ def test_merged_stores_merge_again(tmp_path):
     xr.testing.assert_equal(
         store.to_dataset(store.open_posterior(merged)).load(), draws(range(8), range(6))
     )
+
+
+def test_the_work_of_merging_grows_with_the_jobs_and_not_with_their_square(tmp_path, monkeypatch):
+    calls = {}
+    for jobs in (2, 4, 8):
+        count = 0
+        original = Shard.overlap
+
+        def counted(self, block, original=original):
+            nonlocal count
+            count += 1
+            return original(self, block)
+
+        shards = write_jobs(tmp_path / str(jobs), range(jobs + 1), (0, 3), (1, 3))
+        with monkeypatch.context() as patch:
+            patch.setattr(Shard, "overlap", counted)
+            store.merge_posteriors(shards, tmp_path / f"{jobs}.zarr")
+        calls[jobs] = count
+    assert calls[8] - calls[4] == 2 * (calls[4] - calls[2]) > 0
 
 
 def test_a_missing_job_is_found(tmp_path):

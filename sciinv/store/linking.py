@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +68,26 @@ def merge_group(
         target = root / group / name
         layout = _array_layout(target)
         used = {d: grid[d] for d in axes}
+        held = _by_block(holders, used)
         for block in blocks.selections({d: len(coords[d]) for d in axes}, used):
-            found = [(p, o) for p in holders if (o := p.overlap(block)) is not None]
+            there = held[tuple(s.start // used[str(d)] for d, s in block.items())]
+            found = [(p, o) for p in there if (o := p.overlap(block)) is not None]
             alike = len(found) == 1 and _array_layout(found[0][0].path / group / name) == layout
             if not (alike and _link(target, found[0][0], group, name, block, grid, known, root)):
                 _assemble(root, group, name, template, found, block)
+
+
+def _by_block(parts: list[Shard], grid: Mapping[str, int]) -> dict[tuple[int, ...], list[Shard]]:
+    """Return which shards hold something of each block of the grid, by the block's number."""
+    found: dict[tuple[int, ...], list[Shard]] = defaultdict(list)
+    for part in parts:
+        covered = [
+            range(part.start[d] // n, -(-(part.start[d] + part.size[d]) // n))
+            for d, n in grid.items()
+        ]
+        for number in itertools.product(*covered):
+            found[number].append(part)
+    return found
 
 
 def _template(

@@ -11,8 +11,10 @@ import xarray as xr
 
 import sciinv
 from sciinv.errors import StoreError
+from sciinv.places import is_remote
 from sciinv.store import blocks
 from sciinv.store.atomic import read_seal, written_aside
+from sciinv.store.remote import open_remote
 
 _SHARD_BYTES = 2**22
 REQUIRED = ("operator", "params", "units")
@@ -58,6 +60,9 @@ def write_measurement(
 def open_measurement(path: str | os.PathLike[str]) -> xr.Dataset:
     """Open a measurement store; values are read when they are used, item by item.
 
+    Args:
+        path: The store's folder, or a URL that fsspec knows.
+
     Returns:
         The dataset that was written; `attrs["params"]` is JSON (see
         `sciinv.operators.from_measurement`).
@@ -65,6 +70,8 @@ def open_measurement(path: str | os.PathLike[str]) -> xr.Dataset:
     Raises:
         StoreError: No such store, or one that is not whole.
     """
+    if is_remote(path):
+        return open_remote(os.fspath(path), "measurement")
     read_seal(path, "measurement")
     return xr.open_dataset(path, engine="zarr", chunks=None, cache=False, consolidated=True)
 
