@@ -131,6 +131,20 @@ def _stretches(training: dict[str, Any]) -> str:
     )
 
 
+def _high(prior: LearnedPrior) -> list[str]:
+    """Say what serves the high noise levels, if it is a network of its own."""
+    if prior.high_spec is None:
+        return []
+    spec, t = prior.high_spec.network, prior.metadata["training_high"]
+    parameters = sum(p.numel() for p in prior.high.parameters())
+    return [
+        f"| network from σ = {prior.high_spec.above:g} u | the same kind, {tuple(spec.nc)}, "
+        f"{spec.patch} × {spec.patch} pixels folded, {parameters / 1e6:.2f} million weights; "
+        f"trained on σ ≥ {t['sigma_min']:g} u in {t['steps']:,} steps, {t['images']:,} images, "
+        f"{t['seconds'] / 60:.0f} minutes |"
+    ]
+
+
 def card(prior: LearnedPrior, rows: list[ErrorRow], limits: str, pictures: dict[str, str]) -> str:
     """Return the model card as Markdown."""
     m, t = prior.metadata, prior.metadata["training"]
@@ -152,6 +166,7 @@ def card(prior: LearnedPrior, rows: list[ErrorRow], limits: str, pictures: dict[
         f"| network | deepinv DRUNet {tuple(prior.spec.nc)}, {prior.spec.nb} blocks a scale, "
         f"{prior.spec.patch} × {prior.spec.patch} pixels folded into channels, "
         f"{parameters / 1e6:.2f} million weights, EDM preconditioning |",
+        *_high(prior),
         f"| data | {m['data']['licence']} |",
         f"| seeds | training {t['seed']}; the held-out images are block 0 of that seed |",
         f"| training | {t['steps']:,} steps, {t['images']:,} images ({_stretches(t)}), "

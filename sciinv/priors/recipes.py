@@ -26,7 +26,8 @@ class TrainConfig:
         family: Family of images (see `sciinv.priors.phantoms`).
         source: Path of the data that the family is made from, where it needs any.
         high: Prior file of a network for high σ, which joins this one when it is exported: its
-            own run has a `sigma_min` from which it serves, and the same family.
+            own run has a `sigma_min` from which it may serve, and the same family.
+        high_above: σ from which it serves, units of u; 0: its `sigma_min`.
         nc: Feature channels of the network at its four scales.
         nb: Residual blocks per scale.
         patch: Side of the pixel blocks that are folded into channels.
@@ -60,6 +61,7 @@ class TrainConfig:
     family: str
     source: str | None = None
     high: str | None = None
+    high_above: float = 0.0
     nc: tuple[int, int, int, int] = (32, 64, 128, 128)
     nb: int = 2
     patch: int = 2
@@ -114,7 +116,7 @@ class TrainConfig:
                     values[key] = value = float(value)
             fits = isinstance(value, int | float if kind is float else kind)
             positive = value > 0 if kind in (int, float) and fits else True
-            if key in ("p_mean", "seed"):
+            if key in ("p_mean", "seed", "high_above"):
                 positive = True
             if key == "nc":
                 fits = fits and len(value) == 4 and all(isinstance(n, int) and n > 0 for n in value)

@@ -206,6 +206,7 @@ def run(config: TrainConfig, state: State, kind: Family, source: object) -> Iter
 _PLACES = (
     "source",
     "high",
+    "high_above",
     "checkpoints",
     "output",
     "name",
@@ -232,7 +233,9 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
         fixed_size=kind.fixed_size,
         units=kind.units,
         name=config.name,
-        high=None if high is None else HighSpec(high.spec, high.constants.sigma_min),
+        high=None
+        if high is None
+        else HighSpec(high.spec, max(config.high_above, high.constants.sigma_min)),
         metadata={
             "pixel": {"side": kind.pixel, "unit": kind.pixel_unit},
             "data": {"family": kind.name, "summary": kind.summary, "licence": kind.licence},

@@ -294,9 +294,9 @@ SHIPPED = sorted((Path(__file__).parents[2] / "data/priors").glob("*.safetensors
 
 
 class TestShipped:
-    def test_three_priors_within_twenty_megabytes(self):
+    def test_three_priors_within_25_megabytes(self):
         assert [p.stem for p in SHIPPED] == ["blackhole", "ct", "mri"]
-        assert sum(p.stat().st_size for p in SHIPPED) <= 20e6
+        assert sum(p.stat().st_size for p in SHIPPED) <= 25e6
 
     @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
     def test_loads_with_widths_over_its_whole_range(self, path):
