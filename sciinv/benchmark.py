@@ -86,12 +86,12 @@ def table(rows: list[Row]) -> str:
             )
     for group, title in (
         ("mixture", "Mixtures of 6 Gaussians in 8 dimensions, 3 measurements"),
-        ("large", "Mixtures of 25 Gaussians in 64 dimensions, 4 projections over 60°"),
+        ("large", "Mixtures of 25 Gaussians in 64 dimensions, 2 projections 60° apart, β = 0.5"),
         ("nonlinear", "Nonlinear operators on the 8-dimensional mixtures"),
     ):
         part = [r for r in rows if r["group"] == group]
         if part:
-            out += ["", f"## {title}", "", *_distances(part)]
+            out += ["", f"## {title}", "", *_components(part), *_distances(part)]
     robust = [r for r in rows if r["group"] == "robust"]
     if robust:
         out += ["", "## Random nonlinear problems, 8 draws each", "", *_robust(robust)]
@@ -127,6 +127,17 @@ def _speed(row: Row) -> list[str]:
     ]
 
 
+def _components(rows: list[Row]) -> list[str]:
+    found = [r["components"] for r in rows if "components" in r]
+    if not found:
+        return []
+    return [
+        f"The posteriors spread over {min(found):.1f} to {max(found):.1f} components (exp of the "
+        "entropy of their weights); in brackets, the modes' floor of two exact sets.",
+        "",
+    ]
+
+
 def _distances(rows: list[Row]) -> list[str]:
     head = [
         "| method | problems | calls a draw | distance, mean (worst) | floor | sd ratio | modes |",
@@ -143,9 +154,14 @@ def _distances(rows: list[Row]) -> list[str]:
         worst = max(r["distance"] for r in part)
         head.append(
             f"| {name} | {len(part)} | {mean('nfe'):.0f} | {mean('distance'):.2f} ({worst:.2f}) "
-            f"| {mean('floor'):.2f} | {_shown(mean('sd_ratio'))} | {_shown(mean('mode_error'))} |"
+            f"| {mean('floor'):.2f} | {_shown(mean('sd_ratio'))} | {_shown(mean('mode_error'))}"
+            f"{_bracketed(mean('mode_floor'))} |"
         )
     return head
+
+
+def _bracketed(value: float) -> str:
+    return "" if math.isnan(value) else f" ({value:.2f})"
 
 
 def _shown(value: float) -> str:

@@ -196,24 +196,34 @@ def random_mixture(
     return MixtureProblem(prior, matrix, sd, y[0], shape, x0[0])
 
 
+def _shares(x: Tensor, means: Tensor) -> Tensor:
+    """Return the share of the samples that lie nearest to each mean, [K]."""
+    return torch.bincount(torch.cdist(x, means).argmin(1), minlength=len(means)) / len(x)
+
+
 def mixture_case(
     problem: MixtureProblem, draws: int, make: Callable[[GaussianMixture], Sampler], seed: int = 0
 ) -> Row:
-    """Return the distance to exact samples, the floor of two exact sets, and the mode weights."""
+    """Return the distance to exact samples, the floor of two exact sets, and the mode weights.
+
+    "components" is the effective number of the posterior's components, exp(−Σ w log w);
+    "mode_floor" the difference of the weights between two exact sets of the same size.
+    """
     physics = Matrix(problem.matrix, problem.shape, problem.sd)
     post = make(problem.prior).sample(problem.y[None], physics, draws=draws, seed=seed)
     x = torch.as_tensor(post["image"].values).double().reshape(draws, -1)
     exact, second = problem.exact(draws, 1), problem.exact(draws, 2)
     mu = problem.prior.means.flatten(1)
-    nearest = torch.cdist(x, mu).argmin(1)
-    reference = torch.cdist(torch.cat([exact, second]), mu).argmin(1)
-    share = torch.bincount(nearest, minlength=len(mu)) / len(x)
-    expected = torch.bincount(reference, minlength=len(mu)) / len(reference)
+    share, one, two = (_shares(s, mu) for s in (x, exact, second))
+    expected = 0.5 * (one + two)
+    w = problem.weights()
     return {
         "distance": sliced_wasserstein(x, exact),
         "floor": sliced_wasserstein(second, exact),
+        "components": float(torch.exp(torch.special.entr(w).sum())),
         "sd_ratio": float(x.std(0).mean() / exact.std(0).mean()),
         "mode_error": float(0.5 * (share - expected).abs().sum()),
+        "mode_floor": float(0.5 * (one - two).abs().sum()),
         "nfe": float(post["nfe"].mean()),
         "finite": bool(torch.isfinite(x).all()),
     }
