@@ -304,8 +304,13 @@ def run(
                 start=float(settings.get("inflate", 3.0)), say=say,
             ), 2,
         )  # fmt: skip
+    about = {
+        "prior": model.name, "operator": kind, "noise": noise, "truths": truths, "draws": draws,
+        "seed": seed, "matching_truths": matching, "unit": f"{model.scale:g} {model.units}",
+    }  # fmt: skip
     x0 = calibration.prior_draws(model, truths, model.train_shape, seed)
     found = {"sciinv": measure(DAPS(model, **settings), model, physics, x0, draws, seed, progress)}
+    path = write(out, f"{Path(prior).stem}-{kind}", found, about)  # not lost if the rest is
     if published:
         few = x0[:published]
         found["sciinv, the same truths"] = measure(
@@ -313,11 +318,7 @@ def run(
         )
         loop = DAPS(model, conditional="published", levels=200)
         found["published loop"] = measure(loop, model, physics, few, draws, seed)
-    about = {
-        "prior": model.name, "operator": kind, "noise": noise, "truths": truths, "draws": draws,
-        "seed": seed, "matching_truths": matching, "unit": f"{model.scale:g} {model.units}",
-    }  # fmt: skip
-    path = write(out, f"{Path(prior).stem}-{kind}", found, about)
+        path = write(out, f"{Path(prior).stem}-{kind}", found, about)
     return path, [(name, rows(m)) for name, m in found.items()]
 
 
