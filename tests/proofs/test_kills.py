@@ -152,9 +152,10 @@ def attempt(finished, folder: Path, profile: str, number: int) -> tuple[str, boo
         (folder / "run.log").write_text("")
         process = start(folder, folder / "run.yaml", profile, *until)
         hit = disturb(folder, process, victim, moment)
+        # A retry mends a job that was killed on SLURM, and such a run may take as long as any;
+        # everything else ends it.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=240)
-        # A retry mends a job that was killed on SLURM; everything else ends the run.
+            process.wait(timeout=1800)
         retried = "Trying to restart" in (folder / "run.log").read_text()
         if hit is not None and (process.poll() != 0 or retried):
             break
