@@ -1,0 +1,69 @@
+"""Part of a measurement: values, adjoint and noise are those of the whole at the chosen places."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sciinv import operators
+from sciinv.errors import OperatorError
+from sciinv.operators.subsample import Subsampled, SubsampledLinear, subsample
+
+
+@pytest.fixture(scope="module")
+def ct():
+    return operators.load(
+        "ct", angles=list(range(0, 180, 20)), image_size=15, pixel_mm=1.0, detectors=22,
+        detector_mm=1.0, noise_sd=torch.linspace(0.1, 0.3, 9 * 22).reshape(9, 22).numpy(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def keep(ct):
+    shape = tuple(ct.measurement_spec.shape)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
+
+
+def test_values_and_noise_are_those_of_the_whole(ct, keep):
+    part, choose = subsample(ct, keep)
+    assert isinstance(part, SubsampledLinear)
+    x = torch.randn(2, 1, 15, 15, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(part.A(x), ct.A(x)[:, keep])
+    assert torch.equal(choose(ct.A(x)), part.A(x))
+    sd = torch.linspace(0.1, 0.3, 9 * 22).reshape(9, 22)[keep.reshape(9, 22)]
+    torch.testing.assert_close(part.likelihood.sd.float().flatten(), sd)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_the_adjoint_is_exact(ct, keep, dtype, bound):
+    part, _ = subsample(ct, keep)
+    g = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 1, 15, 15, generator=g, dtype=dtype)
+    v = torch.randn(2, int(keep.sum()), generator=g, dtype=dtype)
+    y = part.A(x)
+    gap = (y * v).sum() - (x * part.A_adjoint(v)).sum()
+    assert abs(float(gap)) <= bound * float(y.norm() * v.norm())
+
+
+def test_chosen_and_left_out_data_make_the_whole_gradient(ct, keep):
+    x = torch.randn(1, 1, 15, 15, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    v = torch.randn(ct.A(x).shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    (a, of_a), (b, of_b) = subsample(ct, keep), subsample(ct, ~keep)
+    both = a.A_vjp(x, of_a(v)) + b.A_vjp(x, of_b(v))
+    torch.testing.assert_close(both, ct.A_adjoint(v), rtol=1e-12, atol=1e-12)
+
+
+def test_wrong_masks_are_refused(ct, keep):
+    with pytest.raises(OperatorError, match="keeps something"):
+        subsample(ct, torch.zeros_like(keep))
+    with pytest.raises(OperatorError, match="does not fit"):
+        subsample(ct, keep[0])
+
+
+def test_counts_have_no_independent_gaussian_noise_to_choose_from():
+    counts = operators.load(
+        "ct-counts", angles=[0, 60, 120], image_size=8, pixel_mm=1.0, detectors=12,
+        detector_mm=1.0, blank_counts=1000.0,
+    )  # fmt: skip
+    with pytest.raises(OperatorError, match="independent"):
+        Subsampled(counts, torch.ones(tuple(counts.measurement_spec.shape), dtype=torch.bool))
