@@ -62,9 +62,7 @@ def calibrate(
     buffer = io.BytesIO()
     np.save(buffer, ranks, allow_pickle=False)
     write_file(folder / "ranks.npy", buffer.getvalue())
-    # Neighbouring pixels move together, and the figure's bands take ranks as independent: a few
-    # pixels of each truth, far apart.
-    apart = ranks.reshape(truths, -1)[:, :: max(1, ranks[0].size // 16)]
+    apart = metrics.scattered(ranks)
     write_file(folder / "calibration.png", plots.png(plots.calibration_figure(apart, draws)))
     return [
         ("spread ÷ RMSE", f"{found.spread_skill:.3f} ± {found.spread_skill_error:.3f}", "1"),

@@ -163,6 +163,17 @@ def ranks(draws: Any, truth: Any, seed: int = 0) -> np.ndarray:
     return below + np.random.default_rng(seed).integers(0, ties + 1)
 
 
+def scattered(values: np.ndarray, count: int = 16) -> np.ndarray:
+    """Return values [N, …] at `count` places of each image, the same ones, at random: [N, count].
+
+    Neighbouring pixels move together, so a figure that takes ranks as independent wants few of an
+    image; a fixed stride would fall on one column wherever it divides the width.
+    """
+    flat = np.asarray(values).reshape(len(values), -1)
+    places = np.random.default_rng(0).permutation(flat.shape[1])[:count]
+    return flat[:, np.sort(places)]
+
+
 def coverage(draws: Any, truth: Any, levels: Sequence[float], seed: int = 0) -> np.ndarray:
     """Return how often the central interval of each level holds the truth, [level].
 

@@ -351,8 +351,7 @@ def write(folder: str | Path, name: str, found: Mapping[str, Measured], about: A
     body = {"about": about, "samplers": {k: m.row() for k, m in found.items()}}
     write_file(folder / f"{name}.json", json.dumps(body, indent=1, ensure_ascii=False).encode())
     first = next(iter(found.values()))
-    n = len(first.ranks)
-    apart = first.ranks.reshape(n, -1)[:, :: max(1, first.ranks[0].size // 16)]
+    apart = metrics.scattered(first.ranks)
     figure = plots.calibration_figure(apart, first.pixels.draws, title=f"Ranks of truths: {name}")
     write_file(folder / f"{name}.png", plots.png(figure))
     return folder / f"{name}.json"

@@ -143,3 +143,11 @@ def test_ranks_are_uniform_and_ties_are_broken_at_random():
 def test_arrays_that_do_not_match_are_errors(call):
     with pytest.raises(DataError):
         call()
+
+
+def test_scattered_places_are_the_same_in_every_image_and_in_many_columns():
+    columns = np.broadcast_to(np.arange(64), (3, 1, 64, 64))
+    found = metrics.scattered(columns)
+    assert found.shape == (3, 16)
+    assert (found == found[0]).all()
+    assert len(np.unique(found[0])) > 8  # a stride of 256 would give one column
