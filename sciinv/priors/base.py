@@ -93,3 +93,14 @@ class Prior(Denoiser):
                 got=tuple(shape),
                 remedy="choose a prior of this image size, or the operator's pixel grid",
             )
+
+
+def check_channels(x: Tensor, channels: int, where: str) -> None:
+    """Raise `PriorError` unless x is a batch [B, C, H, W] of `channels` channels."""
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise PriorError(
+            "The image does not fit the prior",
+            where=where,
+            expected=f"[B, {channels}, H, W]",
+            got=list(x.shape),
+        )

@@ -13,7 +13,7 @@ from deepinv.models import DRUNet
 from torch import Tensor, nn
 
 from sciinv.errors import PriorError
-from sciinv.priors.base import Prior, sigma_like
+from sciinv.priors.base import Prior, check_channels, sigma_like
 from sciinv.priors.widths import FittedWidths
 
 
@@ -261,13 +261,7 @@ class LearnedPrior(Prior):
         """
         if kwargs:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(kwargs))}")
-        if x.ndim != 4 or x.shape[1] != self.channels:
-            raise PriorError(
-                "The image does not fit the prior",
-                where=self.name,
-                expected=f"[B, {self.channels}, H, W]",
-                got=list(x.shape),
-            )
+        check_channels(x, self.channels, self.name)
         s = sigma_like(sigma, x)
         if not torch.compiler.is_compiling() and not _positive(s):
             raise PriorError(
@@ -290,9 +284,11 @@ class LearnedPrior(Prior):
         try:
             every, some = bool(upper.all()), bool(upper.any())
         except RuntimeError:  # under torch.func.vmap there are no values to look at
-            return torch.where(upper, self.high(u, sigma), self.network(u, sigma))
-        if every or not some:
-            return self.high(u, sigma) if every else self.network(u, sigma)
+            every, some = False, True
+        if every:
+            return self.high(u, sigma)
+        if not some:
+            return self.network(u, sigma)
         return torch.where(upper, self.high(u, sigma), self.network(u, sigma))
 
     def describe(self) -> dict[str, Any]:

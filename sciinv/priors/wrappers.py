@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sciinv.covariances import Covariance, Implicit
 from sciinv.errors import PriorError
-from sciinv.priors.base import Prior, sigma_like
+from sciinv.priors.base import Prior, check_channels, sigma_like
 from sciinv.priors.widths import FittedWidths
 
 # Calls the network in its own units: (network, u [B, C, H, W], σ [B]) -> D_u.
@@ -218,13 +218,7 @@ class WrappedPrior(Prior):
         """
         if kwargs:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(kwargs))}")
-        if x.ndim != 4 or x.shape[1] != self.channels:
-            raise PriorError(
-                "The image does not fit the prior",
-                where=self.name,
-                expected=f"[B, {self.channels}, H, W]",
-                got=list(x.shape),
-            )
+        check_channels(x, self.channels, self.name)
         if isinstance(sigma, int | float) and not 0 < sigma < math.inf:
             raise PriorError(
                 "A denoiser is defined for a positive, finite noise level",
