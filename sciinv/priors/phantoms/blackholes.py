@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
@@ -78,10 +81,10 @@ def _disc(rng: np.random.Generator) -> np.ndarray:
     return out * _modes(rng, _polar()[1], 1)
 
 
-def _blobs(rng: np.random.Generator) -> np.ndarray:
+def _blobs(rng: np.random.Generator, count: int = 0) -> np.ndarray:
     """One to four Gaussian components: single, double and clumpy sources."""
     out = np.zeros_like(_X)
-    count = int(rng.choice([1, 2, 2, 3, 4]))
+    count = count or int(rng.choice([1, 2, 2, 3, 4]))
     for _ in range(count):
         major = rng.uniform(10, 45)
         reach = 0 if count == 1 else rng.uniform(5, 30)
@@ -157,11 +160,28 @@ def _flow(rng: np.random.Generator) -> np.ndarray:
 
 _KINDS = (_ring, _crescent, _flow, _disc, _blobs, _jet)
 _SHARES = (0.22, 0.12, 0.24, 0.10, 0.18, 0.14)
+KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "ring": _ring,
+    "crescent": _crescent,
+    "flow": _flow,
+    "disc": _disc,
+    "double": partial(_blobs, count=2),
+    "jet": _jet,
+}
 
 
 def generate(rng: np.random.Generator, source: object = None) -> np.ndarray:
     """Return one source u [1, 64, 64]; its sum is 500, that is a total flux of 1 Jy."""
-    image = _KINDS[rng.choice(len(_KINDS), p=_SHARES)](rng)
+    return _finished(_KINDS[rng.choice(len(_KINDS), p=_SHARES)](rng), rng)
+
+
+def generate_kind(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Return one source u [1, 64, 64] of a kind of `KINDS`, made as `generate` makes it."""
+    return _finished(KINDS[kind](rng), rng)
+
+
+def _finished(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add a halo now and then, blur, bin to 64 × 64 and centre."""
     if rng.random() < 0.15:  # faint extended light around the source
         size = rng.uniform(35, 70)
         x, y = rng.uniform(-8, 8, 2)
