@@ -104,6 +104,25 @@ class SpectralWidth(Conditional):
         return Moments(self.prior(x_t, sigma), Fourier(r2), 1)
 
 
+class LocalWidth(Conditional):
+    """N(D(x_t, σ), diag(s) K diag(s)): a width per pixel, fitted, that follows D's picture.
+
+    See `sciinv.priors.local`. It needs no factor where the chain's states are those of training,
+    as with `renoise="bridge"`.
+    """
+
+    name = "local"
+
+    def __init__(self, prior: Prior, inflate: float | None = None) -> None:
+        super().__init__(prior)
+        self.inflate = 1.0 if inflate is None else float(inflate)
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return (D, κ diag(s) K diag(s))."""
+        x_hat = self.prior(x_t, sigma)
+        return Moments(x_hat, self.prior.local_covariance(x_hat, sigma, self.inflate), 1)
+
+
 class Tweedie(Conditional):
     """N(D(x_t, σ), σ² ∂D/∂x): the exact first two moments of p(x0 | x_t).
 
@@ -182,7 +201,11 @@ class ReverseDraw(Conditional):
 
 
 CONDITIONALS: dict[str, type[Conditional]] = {
-    c.name: c for c in (Published, IsotropicWidth, SpectralWidth, Tweedie, Score, ReverseDraw)
+    c.name: c
+    for c in (
+        *(Published, IsotropicWidth, SpectralWidth, LocalWidth),
+        *(Tweedie, Score, ReverseDraw),
+    )
 }
 
 
@@ -208,6 +231,7 @@ __all__ = [
     "CONDITIONALS",
     "Conditional",
     "IsotropicWidth",
+    "LocalWidth",
     "Moments",
     "Published",
     "ReverseDraw",

@@ -31,6 +31,11 @@ class Covariance(ABC):
         """Return P(k) where C = F⁻¹ P F, to broadcast over `like`; None where C is not that."""
         return None
 
+    def factors(self, like: Tensor) -> tuple[Tensor | None, Tensor] | None:
+        """Return (s, P(k)) where C = diag(s) F⁻¹ P F diag(s); s is None for 1; None if not so."""
+        power = self.power_spectrum(like)
+        return None if power is None else (None, power)
+
     def rows(self, a: Tensor) -> Tensor:
         """Return C applied to each row of a, [B, M, C, H, W] → the same shape."""
         return self._by_row(self, a)
@@ -109,12 +114,16 @@ class Pixelwise(Covariance):
     Args:
         sd: s, [B, C, H, W], units of x.
         correlation: K, a stationary covariance of unit variance, or None for white.
+        mean_variance: What s² is on average over many images; scales the conditioning of a solve.
     """
 
     shared = False
 
-    def __init__(self, sd: Tensor, correlation: Fourier | None = None) -> None:
+    def __init__(
+        self, sd: Tensor, correlation: Fourier | None = None, mean_variance: float = 0.0
+    ) -> None:
         self.sd = sd
+        self.mean_variance = mean_variance
         self.correlation = correlation
 
     def sqrt(self, z: Tensor) -> Tensor:
@@ -130,6 +139,25 @@ class Pixelwise(Covariance):
         """Return s K s v."""
         w = self.sd * v
         return self.sd * (w if self.correlation is None else self.correlation(w))
+
+    def factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (s, P(k)) of K."""
+        one = torch.ones((), dtype=like.dtype, device=like.device)
+        return self.sd, one if self.correlation is None else self.correlation.power.to(like)
+
+    def rows(self, a: Tensor) -> Tensor:
+        """Return s K s applied to each row of a, [B, M, C, H, W]."""
+        sd = self.sd[:, None]
+        return sd * self._correlate(sd * a, self.correlation)
+
+    def rows_root(self, a: Tensor) -> Tensor:
+        """Return K^{1/2} s applied to each row of a, [B, M, C, H, W]."""
+        root = None if self.correlation is None else Fourier(self.correlation.power.sqrt())
+        return self._correlate(self.sd[:, None] * a, root)
+
+    @staticmethod
+    def _correlate(a: Tensor, by: Fourier | None) -> Tensor:
+        return a if by is None else by(a.flatten(0, 1)).reshape(a.shape)
 
 
 class Dense(Covariance):

@@ -11,6 +11,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(train)
+    app.command("fit-widths")(fit_widths)
     app.command()(benchmark)
     app.command()(calibrate)
     app.command("calibrate-prior")(calibrate_prior)
@@ -42,6 +43,20 @@ def train(
         training.export(chosen)
     else:
         training.train(chosen, finish=finish, resume=not fresh, max_steps=max_steps)
+
+
+def fit_widths(
+    prior: Annotated[Path, typer.Argument(help="A .safetensors file of `sciinv train`.")],
+    images: Annotated[int, typer.Option(min=16, help="Draws of the prior to fit on.")] = 256,
+    pairs: Annotated[int, typer.Option(min=64, help="Noised images for the fit.")] = 3072,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the fit.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of draws, noise and fit.")] = 0,
+) -> None:
+    """Add to a prior where in the image its denoiser errs (for `conditional: local`)."""
+    from sciinv import prior_widths
+
+    say = lambda line: typer.echo(line, err=True)  # noqa: E731
+    typer.echo(prior_widths.add_local(prior, images, pairs, steps, seed, say))
 
 
 def calibrate(

@@ -105,9 +105,15 @@ def dense_rows(physics: Any, like: Tensor, measurement: Tensor) -> Tensor | None
 
 
 def solve_dual(
-    lin: Linearised, covariance: Covariance, r: Tensor, like: Tensor, tol: float, max_iter: int
+    lin: Linearised,
+    covariance: Covariance,
+    r: Tensor,
+    like: Tensor,
+    tol: float,
+    max_iter: int,
+    temper: float = 1.0,
 ) -> tuple[Tensor, Tensor, int]:
-    """Solve (I + Ā C Āᵀ) u = r.
+    """Solve (I + Ā C Āᵀ/T) u = r; T = 1 where Ā is a small matrix.
 
     Directly in double precision where Ā is a small matrix, else by conjugate gradients.
 
@@ -124,7 +130,7 @@ def solve_dual(
         return u.to(r).reshape(r.shape), torch.zeros(r.shape[0]), 0
 
     def matvec(v: Tensor) -> Tensor:
-        return v + lin.forward(covariance(lin.adjoint(v, like)))
+        return v + lin.forward(covariance(lin.adjoint(v, like))) / temper
 
     return conjugate_gradient(matvec, r, tol, max_iter)
 

@@ -30,7 +30,9 @@ class Prior(Denoiser):
         sigma_max: Largest σ, where x_t is noise to the eye, units of x.
         micro_batch: Lanes that one call handles: fixed, since rounding depends on it.
         widths: Fitted widths of p(x0 | x_t) (see `sciinv.priors.widths`), or None.
-        inflate: Factor on the fitted variances, found by calibration on the prior's own draws.
+        local: Fitted local widths (see `sciinv.priors.local`), or None.
+        inflate: Factor on the fitted variances of a stationary width, found by calibration on the
+            prior's own draws.
     """
 
     channels: int
@@ -40,6 +42,7 @@ class Prior(Denoiser):
     sigma_max: float
     micro_batch: int = 4
     widths: Any = None
+    local: Any = None
     inflate: float = 1.0
 
     @abstractmethod
@@ -69,6 +72,18 @@ class Prior(Denoiser):
     def spectral_variance(self, x_t: Tensor, sigma: float) -> Tensor:
         """Return r(σ, |k|)², the power of D's error in the orthonormal DFT, [H, W]."""
         return torch.as_tensor(self._fitted().spectral_at(float(sigma), x_t.shape[-2:])).to(x_t)
+
+    def local_covariance(self, x_hat: Tensor, sigma: float, inflate: float = 1.0) -> Covariance:
+        """Return the covariance of D's error around x̂ = D(x_t, σ), by the fitted local width."""
+        if self.local is None:
+            raise PriorError(
+                "The prior carries no local widths of p(x0 | x_t)",
+                where=type(self).__name__,
+                expected="a prior file to which `sciinv fit-widths` has added them",
+                got="none",
+                remedy="run `sciinv fit-widths` on its file, or use conditional='spectral'",
+            )
+        return self.local.covariance(x_hat, float(sigma), inflate)
 
     def _fitted(self) -> Any:
         if self.widths is None:

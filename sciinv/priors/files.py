@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
 from sciinv.errors import PriorError
+from sciinv.priors.local import LocalWidths
 from sciinv.priors.network import HighSpec, LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 
@@ -32,6 +33,8 @@ def save(prior: LearnedPrior, path: str | Path, *, storage: torch.dtype = torch.
     tensors = {k: v.detach().to(storage) for k, v in prior.state_dict().items()}
     if prior.widths is not None:
         tensors |= prior.widths.to(1 / prior.scale).tensors()
+    if prior.local is not None:
+        tensors |= prior.local.tensors()
     tensors = {k: v.cpu().contiguous().clone() for k, v in tensors.items()}
     header = {KEY: json.dumps({"format": FORMAT, **prior.describe()}, sort_keys=True)}
     part = path.with_name(path.name + ".part")
@@ -71,7 +74,8 @@ def load(
     wanted = prior.state_dict()  # network.… and, where there is one, high.…
     widths = {k: v for k, v in tensors.items() if k.startswith("widths.")}
     found = {k: v for k, v in tensors.items() if k in wanted}
-    stray = set(tensors) - set(widths) - set(found)
+    local = {k: v for k, v in tensors.items() if k.startswith("local.")}
+    stray = set(tensors) - set(widths) - set(local) - set(found)
     lacking = set(wanted) - set(found)
     if stray or lacking:
         raise PriorError(
@@ -105,6 +109,17 @@ def load(
                 where=path,
                 expected="widths.sigma, widths.isotropic, widths.spectral, widths.frequency",
                 got=", ".join(sorted(widths)),
+            ) from error
+    if local:
+        try:
+            prior.local = LocalWidths.of_tensors(local)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise PriorError(
+                "The local widths in the file are incomplete",
+                where=path,
+                expected="the tensors that `sciinv fit-widths` writes",
+                got=error,
+                remedy="run `sciinv fit-widths` on the file again",
             ) from error
     return prior.to(device=device, dtype=dtype, memory_format=torch.channels_last)
 

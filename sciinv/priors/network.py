@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sciinv.errors import PriorError
 from sciinv.priors.base import Prior, check_channels, sigma_like
+from sciinv.priors.local import LocalWidths
 from sciinv.priors.widths import FittedWidths
 
 
@@ -212,6 +213,7 @@ class LearnedPrior(Prior):
         name: Name of the prior.
         high: A second network for high noise levels, or None.
         widths: Fitted widths of p(x0 | x_t) in physical units, or None.
+        local: Fitted local widths, in physical units, or None.
         inflate: Factor on the fitted variances, found by calibration.
         metadata: Everything else the file says (data, licence, training).
 
@@ -230,6 +232,7 @@ class LearnedPrior(Prior):
         name: str = "prior",
         high: HighSpec | None = None,
         widths: FittedWidths | None = None,
+        local: LocalWidths | None = None,
         inflate: float = 3.0,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -248,7 +251,7 @@ class LearnedPrior(Prior):
         self.offset, self.scale = c.offset, c.scale
         self.sigma_data = c.sigma_data * c.scale
         self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
-        self.widths, self.inflate = widths, inflate
+        self.widths, self.local, self.inflate = widths, local, inflate
         self.metadata = dict(metadata or {})
         self.requires_grad_(False)
         self.eval()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sciinv import conditionals, kernels
-from sciinv.conditionals import IsotropicWidth, SpectralWidth
+from sciinv.conditionals import IsotropicWidth, LocalWidth, SpectralWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Problem, ReleasedLangevin
@@ -35,7 +35,7 @@ class DAPS(Sampler):
 
     Args:
         prior: The diffusion prior.
-        conditional: Model of p(x0 | x_t): "tweedie", "spectral", "isotropic", "score",
+        conditional: Model of p(x0 | x_t): "tweedie", "local", "spectral", "isotropic", "score",
             "published", "reverse", or an object of `sciinv.conditionals`.
         kernel: Draw of p(x0 | x_t, y): "auto", "exact", "newton", "langevin", "hmc", "metropolis",
             or an object of `sciinv.kernels`.
@@ -72,10 +72,10 @@ class DAPS(Sampler):
         super().__init__(prior, micro_batch)
         self.conditional = conditionals.build(conditional, prior)
         if inflate is not None:
-            if not isinstance(self.conditional, IsotropicWidth | SpectralWidth):
+            if not isinstance(self.conditional, IsotropicWidth | SpectralWidth | LocalWidth):
                 raise ConfigError(
                     "This conditional has no fitted width to inflate",
-                    expected="conditional = isotropic or spectral",
+                    expected="conditional = isotropic, spectral or local",
                     got=self.conditional.name,
                     remedy="leave inflate out",
                 )
