@@ -5,8 +5,7 @@ Two operators that any image prior can be tried with:
     fourier   y = M F x + β n: a random 26 % of the Fourier modes, all of the lowest ones
     ct        y = P x + β n: line sums over 15 view angles from 0 to 60°, scaled to ‖P‖ ≈ 1
 
-The noise β is a share of the prior's unit. Sources: Talts et al. 2018 (SBC, arXiv 1804.06788);
-the forward models are those of `sciinv.calibration_cases`, at the size of the image.
+The noise β is a share of the prior's unit. Source: Talts et al. 2018 (SBC, arXiv 1804.06788).
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from deepinv.physics import GaussianNoise, LinearPhysics
 from torch import Tensor
 
 from sciinv import calibration, metrics, plots
-from sciinv.calibration_cases import Matrix, projections
 from sciinv.errors import ConfigError
+from sciinv.operators.ct import CT
 from sciinv.priors.network import LearnedPrior
 from sciinv.samplers import DAPS
 from sciinv.samplers.base import Sampler
@@ -92,8 +91,11 @@ def operator(kind: str, prior: LearnedPrior, noise: float, seed: int = 0) -> Lin
             got=f"{kind} for images of {[c, h, w]}",
             remedy="name the other one",
         )
-    rows = projections(h, np.linspace(0.0, WEDGE, VIEWS)) * math.sqrt(h)
-    return Matrix(rows.float(), (c, h, w), noise * prior.scale)
+    # Line sums of h pixels over VIEWS angles have norm √(h VIEWS) times the pixel's side.
+    side = 1 / math.sqrt(h * VIEWS)
+    angles = np.linspace(0.0, WEDGE, VIEWS)
+    across = math.ceil(h * math.sqrt(2))
+    return CT(angles, h, side, across, side, noise_sd=noise * prior.scale)
 
 
 @dataclass(frozen=True)
