@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -153,36 +153,65 @@ def read_seal(path: str | os.PathLike[str], kind: str | None = None) -> dict[str
             got="no seal",
             remedy="remove the folder and run the step that writes it again",
         )
+    remedy = "remove the store and run the step that writes it again"
+    content = parse_seal((root / SEAL).read_bytes(), kind, root / SEAL, remedy)
+
+    def size(name: str) -> int | None:
+        return (root / name).stat().st_size if (root / name).is_file() else None
+
+    check_sizes(content, size, root, remedy)
+    return content
+
+
+def parse_seal(text: bytes, kind: str | None, where: str | Path, remedy: str) -> dict[str, Any]:
+    """Return a seal's content, of a store in a folder or behind a URL.
+
+    Raises:
+        StoreError: It cannot be read, or is of a store of another kind.
+    """
     try:
-        content = json.loads((root / SEAL).read_text())
-        files = content["files"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        content = json.loads(text)
+        dict(content["files"])
+    except (ValueError, KeyError, TypeError) as error:  # UnicodeDecodeError is a ValueError
         raise StoreError(
             "The store's seal cannot be read",
-            where=root / SEAL,
+            where=where,
             expected="a JSON object with the list of files",
             got=f"{type(error).__name__}: {error}",
-            remedy="remove the store and run the step that writes it again",
+            remedy=remedy,
         ) from error
     if kind is not None and content.get("kind") != kind:
         raise StoreError(
             "The store is of another kind",
-            where=root,
+            where=str(where).removesuffix(f"/{SEAL}"),
             expected=f"a {kind} store",
             got=f"a {content.get('kind')} store",
-            remedy=f"give the path of a {kind} store",
+            remedy=f"name a {kind} store",
         )
-    for name, entry in files.items():
-        found = (root / name).stat().st_size if (root / name).is_file() else None
+    return content
+
+
+def check_sizes(
+    content: Mapping[str, Any],
+    size: Callable[[str], int | None],
+    where: str | Path,
+    remedy: str,
+) -> None:
+    """Compare the sizes of all files that a seal lists; `size` returns None where one is missing.
+
+    Raises:
+        StoreError: One is missing or has another size.
+    """
+    for name, entry in content["files"].items():
+        found = size(name)
         if found != entry["bytes"]:
             raise StoreError(
                 "The store is not whole",
-                where=root / name,
+                where=f"{where}/{name}",
                 expected=f"{entry['bytes']} bytes",
                 got="no file" if found is None else f"{found} bytes",
-                remedy="remove the store and run the step that writes it again",
+                remedy=remedy,
             )
-    return content
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
-
 import xarray as xr
 
 from sciinv.errors import StoreError
-from sciinv.store.atomic import SEAL
+from sciinv.store.atomic import SEAL, check_sizes, parse_seal
 
 
 def open_remote(url: str, kind: str) -> xr.Dataset:
@@ -35,11 +31,10 @@ def open_remote(url: str, kind: str) -> xr.Dataset:
             "Stores behind such a URL cannot be read here",
             where=url,
             got=str(error),
-            remedy='pip install fsspec and what it needs for the protocol, e.g. "fsspec[http]"',
+            remedy='pip install what fsspec needs for the protocol: "fsspec[http]", s3fs, …',
         ) from error
     try:
-        content = json.loads(system.cat_file(f"{root}/{SEAL}"))
-        files: Mapping[str, Any] = content["files"]
+        text = system.cat_file(f"{root}/{SEAL}")
         first = system.cat_file(f"{root}/{SEAL}", start=0, end=1)
     except FileNotFoundError as error:
         raise StoreError(
@@ -48,14 +43,6 @@ def open_remote(url: str, kind: str) -> xr.Dataset:
             expected=f"a {kind} store with its seal {SEAL}",
             got="no seal",
             remedy="check the URL; a store is whole once its seal is written",
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            "The store's seal cannot be read",
-            where=f"{url}/{SEAL}",
-            expected="a JSON object with the list of files",
-            got=f"{type(error).__name__}: {error}",
-            remedy="check the URL",
         ) from error
     except Exception as error:  # each protocol has errors of its own
         raise StoreError(
@@ -72,22 +59,13 @@ def open_remote(url: str, kind: str) -> xr.Dataset:
             got=f"{len(first)} bytes where 1 was asked for",
             remedy="use a server that does, or copy the store to a local disk",
         )
-    if content.get("kind") != kind:
-        raise StoreError(
-            "The store is of another kind",
-            where=url,
-            expected=f"a {kind} store",
-            got=f"a {content.get('kind')} store",
-            remedy=f"give the URL of a {kind} store",
-        )
-    for name, entry in files.items():
-        found = system.info(f"{root}/{name}")["size"] if system.exists(f"{root}/{name}") else None
-        if found != entry["bytes"]:
-            raise StoreError(
-                "The store is not whole",
-                where=f"{url}/{name}",
-                expected=f"{entry['bytes']} bytes",
-                got="no file" if found is None else f"{found} bytes",
-                remedy="copy the store to the server again",
-            )
+    content = parse_seal(text, kind, f"{url}/{SEAL}", remedy="check the URL")
+
+    def size(name: str) -> int | None:
+        try:
+            return system.info(f"{root}/{name}")["size"]
+        except FileNotFoundError:
+            return None
+
+    check_sizes(content, size, url, remedy="copy the store to the server again")
     return xr.open_dataset(url, engine="zarr", chunks=None, cache=False, consolidated=True)

@@ -20,9 +20,8 @@ pytest.importorskip("snakemake")
 pytestmark = pytest.mark.slow
 
 SEED = 20261124
-LOCAL, SLURM = 30, 8
-# Tries that an earlier call did already: SCIINV_FIRST_KILL=12 goes on with the thirteenth.
-FIRST = int(os.environ.get("SCIINV_FIRST_KILL", "0"))
+# Which tries: SCIINV_KILLS=12:20 goes on with the thirteenth, and does eight.
+FIRST, LAST = map(int, os.environ.get("SCIINV_KILLS", "0:30").split(":"))
 SIZES = {"size": 16, "items": 2, "draws": 8, "shards": {"draws": 4, "items": 2}}
 # What is killed: everything, Snakemake alone, one job, or a process in the middle of a write.
 VICTIMS = ("all", "snakemake", "job", "write")
@@ -183,9 +182,9 @@ def attempt(finished, folder: Path, profile: str, number: int) -> tuple[str, boo
     return text + (f" (left: {left})" if left else ""), not wrong
 
 
-def proof(finished, tmp_path: Path, profile: str, tries: int, show) -> None:
+def proof(finished, tmp_path: Path, profile: str, show) -> None:
     good = 0
-    for number in range(FIRST, tries):
+    for number in range(FIRST, LAST):
         folder = tmp_path / f"{profile}-{number}"
         text, same = attempt(finished, folder, profile, number)
         print(text, flush=True)
@@ -193,18 +192,18 @@ def proof(finished, tmp_path: Path, profile: str, tries: int, show) -> None:
         good += same
         if same:
             shutil.rmtree(folder)
-    show(f"{profile}: {good} of {tries - FIRST} end bit-identical")
-    assert good == tries - FIRST
+    show(f"{profile}: {good} of {LAST - FIRST} end bit-identical")
+    assert good == LAST - FIRST
 
 
 def test_killed_runs_end_in_the_same_bits(finished, tmp_path, show):
-    proof(finished, tmp_path, "default", LOCAL, show)
+    proof(finished, tmp_path, "default", show)
 
 
 def test_runs_killed_on_slurm_end_in_the_same_bits(finished, tmp_path, show):
     if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
         pytest.skip("no SLURM controller answers (.ci/slurm start)")
-    proof(finished, tmp_path, "slurm", SLURM, show)
+    proof(finished, tmp_path, "slurm", show)
 
 
 def test_cores_shards_and_scheduler_do_not_change_a_bit(finished, tmp_path, show):
