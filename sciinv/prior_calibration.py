@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,9 @@ def operator(kind: str, prior: LearnedPrior, noise: float, seed: int = 0) -> Lin
     side = 1 / math.sqrt(h * VIEWS)
     angles = np.linspace(0.0, WEDGE, VIEWS)
     across = math.ceil(h * math.sqrt(2))
-    return CT(angles, h, side, across, side, noise_sd=noise * prior.scale)
+    physics = CT(angles, h, side, across, side, noise_sd=noise * prior.scale)
+    physics.image_spec = replace(physics.image_spec, units=prior.units)  # whatever it images
+    return physics
 
 
 @dataclass(frozen=True)
