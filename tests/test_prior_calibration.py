@@ -11,6 +11,7 @@ import torch
 from sciinv import prior_calibration as own
 from sciinv.errors import ConfigError
 from sciinv.priors import files
+from sciinv.priors.local import LocalWidths, WidthNetwork
 from sciinv.priors.network import LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 from sciinv.samplers import DAPS
@@ -30,11 +31,13 @@ def prior() -> White:
     sigmas = torch.logspace(-2, 1.3, 40, dtype=torch.float64)
     r2 = 0.25 * sigmas**2 / (0.25 + sigmas**2)
     widths = FittedWidths(sigmas, r2, r2[:, None].repeat(1, 4), torch.arange(4).double() / 6)
+    flat = torch.ones(len(sigmas), 4, dtype=torch.float64)  # a new WidthNetwork is a constant 1
     return White(
         NetworkSpec(nc=(4, 4, 4, 4), nb=1),
         Preconditioning(0.5, 0.01, 20.0),
         train_shape=(1, SIDE, SIDE),
         widths=widths,
+        local=LocalWidths(WidthNetwork(), sigmas, r2, flat, 0.0, 0.5),
     )
 
 
@@ -62,6 +65,18 @@ def test_a_right_width_is_found_right_and_a_wrong_one_wrong(prior, kind):
     assert all(abs(c - n) < 0.03 for c, n in zip(right.coverage, right.levels, strict=True))
     assert wide.spread_skill > right.spread_skill + 4 * right.spread_skill_error
     assert wide.crps > right.crps
+
+
+@pytest.mark.parametrize("kind", own.OPERATORS)
+def test_local_widths_and_the_bridge_are_exact_where_the_widths_are(prior, kind):
+    physics = own.operator(kind, prior, 0.1)
+    truths = 0.5 * torch.randn(40, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
+    sampler = DAPS(prior, "local", levels=12, renoise="bridge")
+    found = own.measure(sampler, prior, physics, truths, 8).pixels
+    # The tolerances of the test above.
+    assert abs(found.spread_skill - 1) < 4 * found.spread_skill_error + 0.01
+    assert all(abs(c - n) < 0.03 for c, n in zip(found.coverage, found.levels, strict=True))
+    assert abs(found.residual - 1) < 4 * found.residual_error + 0.01
 
 
 def test_matching_finds_the_right_factor(prior):
