@@ -200,32 +200,40 @@ def test_killed_runs_end_in_the_same_bits(finished, tmp_path, show):
     proof(finished, tmp_path, "default", show)
 
 
-def test_runs_killed_on_slurm_end_in_the_same_bits(finished, tmp_path, show):
+def need_slurm() -> None:
     if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
         pytest.skip("no SLURM controller answers (.ci/slurm start)")
+
+
+def test_runs_killed_on_slurm_end_in_the_same_bits(finished, tmp_path, show):
+    need_slurm()
     proof(finished, tmp_path, "slurm", show)
 
 
-def test_cores_shards_and_scheduler_do_not_change_a_bit(finished, tmp_path, show):
+@pytest.mark.parametrize(
+    ("profile", "draws", "items", "batch"),
+    [("default", 3, 1, 4), ("default", 8, 2, 8), ("slurm", 8, 1, 4)],
+)
+def test_cores_shards_and_scheduler_do_not_change_a_bit(
+    finished, tmp_path, show, profile, draws, items, batch
+):
     _, wanted = finished  # two cores, shards of 4 draws × 2 items
     stores = {k for k in wanted if ".zarr/" in k or k.endswith("quantities.json")}
     assert any("posterior.zarr" in k for k in stores)
-    cases = [("default", {"draws": 3, "items": 1}, 4), ("default", {"draws": 8, "items": 2}, 8)]
-    if shutil.which("sinfo") and not subprocess.run(["sinfo"], capture_output=True).returncode:
-        cases.append(("slurm", {"draws": 8, "items": 1}, 4))
-    for profile, shards, batch in cases:
-        folder = tmp_path / f"{profile}-{shards['draws']}"
-        config = blur(folder, **(SIZES | {"shards": shards}), micro_batch=batch)
-        extra = options(profile) if profile == "slurm" else ["--cores", 1]
-        done = subprocess.run(
-            command("run", "--config", config, *extra, "--snakemake=--until=summarize"),
-            cwd=folder,
-            env=environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        found = bits(folder / "results/ci")
-        wrong = [k for k in sorted(stores) if found.get(k) != wanted[k]]
-        assert not wrong, f"{profile}, shards {shards}, micro-batches of {batch}: {wrong}"
-        show(f"{profile}, shards {shards}, micro-batches of {batch}: every store has the same bits")
+    if profile == "slurm":
+        need_slurm()
+    shards = {"draws": draws, "items": items}
+    config = blur(tmp_path, **(SIZES | {"shards": shards}), micro_batch=batch)
+    extra = options(profile) if profile == "slurm" else ["--cores", 1]
+    done = subprocess.run(
+        command("run", "--config", config, *extra, "--snakemake=--until=summarize"),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = bits(tmp_path / "results/ci")
+    wrong = [k for k in sorted(stores) if found.get(k) != wanted[k]]
+    assert not wrong, f"{profile}, shards {shards}, micro-batches of {batch}: {wrong}"
+    show(f"{profile}, shards {shards}, micro-batches of {batch}: every store has the same bits")

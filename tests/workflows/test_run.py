@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from workflow_tools import REPO, cli, environment
 
-from sciinv import store
+from sciinv import store, uncertainty
 
 pytest.importorskip("snakemake")
 
@@ -187,30 +188,49 @@ def test_snakemake_alone_refuses_a_wrong_configuration_too(tmp_path, ci_config, 
     assert "Traceback" not in done.stderr
 
 
-def test_workflow_serves_as_a_module_of_another(tmp_path, ci_config):
-    import yaml
+def test_report_of_snakemake_holds_the_pages_of_all_problems(finished):
+    option = "--snakemake=--report=all.zip"
+    done = cli("run", "--config", "run.yaml", "--cores", 1, option, cwd=finished)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(finished / "all.zip") as archive:
+        pages = {n.rpartition("/")[2]: n for n in archive.namelist() if n.endswith(".html")}
+        assert "index.html" in pages  # the problem's own page, with its pictures beside it
+        assert b"Blurred discs" in archive.read(pages["index.html"])
+        pictures = {Path(n).stem for n in archive.namelist() if n.endswith(".png")}
+    assert {"item-0-mean", "item-0-sd"} <= pictures
 
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"inversion": ci_config, "else": 1}))
-    (tmp_path / "Snakefile").write_text(
-        f"""
-configfile: "mine.yaml"
-module inversion:
-    snakefile: "{REPO}/Snakefile"
-    config: config["inversion"]
-use rule * from inversion as inversion_*
-rule mine:
-    default_target: True
-    input: rules.inversion_all.input
-    output: "mine.txt"
-    shell: "touch {{output}}"
-"""
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-n", "--cores", "1"],
-        cwd=tmp_path,
+
+EXAMPLE = REPO / "workflows/examples/module/Snakefile"
+
+
+def module(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(EXAMPLE), "--cores", "2"]
+    return subprocess.run(
+        [*command, "--directory", str(folder), *options],
+        cwd=folder,
         env=environment(),
         capture_output=True,
         text=True,
     )
+
+
+def test_workflow_serves_as_a_module_of_another(tmp_path):
+    done = module(tmp_path, "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "inversion_sample" in done.stdout
+    assert done.stdout.count("rule inversion_sample:") == 2
+    assert "rule brightest:" in done.stdout
+
+
+@pytest.mark.slow
+def test_step_of_ones_own_goes_on_from_the_summary_of_the_module(tmp_path):
+    done = module(tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "results/brightest.csv").read_text().splitlines()
+    assert rows[0] == "item,row,column,mean,sd"
+    summary = uncertainty.open_summary(tmp_path / "results/mine/blur/summary.zarr")
+    for item, text in enumerate(rows[1:]):
+        number, row, column, mean, sd = text.split(",")
+        assert int(number) == item
+        assert float(mean) == pytest.approx(float(summary["mean"][item].max()))
+        assert float(sd) == pytest.approx(float(summary["sd"][item, 0, int(row), int(column)]))
+    assert len(rows) == 3

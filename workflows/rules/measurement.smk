@@ -1,7 +1,7 @@
 rule prepare:
     """Read the raw data into a measurement store."""
     input:
-        files=lambda wc: CONFIG.problem(wc.problem).inputs("data"),
+        files=lambda wc: local(CONFIG.problem(wc.problem).inputs("data")),
     output:
         measurement=directory(f"{OUT}/{{problem}}/measurement.zarr"),
     params:
@@ -26,7 +26,7 @@ rule check:
     """Check that measurement, operator and prior belong together, before the first draw."""
     input:
         measurement=rules.prepare.output.measurement,
-        files=lambda wc: CONFIG.problem(wc.problem).inputs("operator", "prior"),
+        files=lambda wc: local(CONFIG.problem(wc.problem).inputs("operator", "prior")),
     output:
         found=f"{OUT}/{{problem}}/check.json",
     params:

@@ -3,7 +3,7 @@ rule sample:
     input:
         measurement=rules.prepare.output.measurement,
         found=rules.check.output.found,
-        files=lambda wc: CONFIG.problem(wc.problem).inputs("operator", "prior"),
+        files=lambda wc: local(CONFIG.problem(wc.problem).inputs("operator", "prior")),
     output:
         posterior=directory(f"{OUT}/{{problem}}/shards/items-{{item}}-draws-{{draw}}.zarr"),
     params:

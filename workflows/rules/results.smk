@@ -29,7 +29,7 @@ rule report:
         posterior=rules.merge.output.posterior,
         summary=rules.summarize.output.summary,
         quantities=rules.summarize.output.quantities,
-        files=lambda wc: CONFIG.problem(wc.problem).inputs("operator", "reference"),
+        files=lambda wc: local(CONFIG.problem(wc.problem).inputs("operator", "reference")),
     output:
         report=report(
             directory(f"{OUT}/{{problem}}/report"),
@@ -60,11 +60,13 @@ rule report:
 rule overview:
     """One page on all problems of the run."""
     input:
-        measurement=expand(rules.prepare.output.measurement, problem=CONFIG.problems),
-        posterior=expand(rules.merge.output.posterior, problem=CONFIG.problems),
-        summary=expand(rules.summarize.output.summary, problem=CONFIG.problems),
-        quantities=expand(rules.summarize.output.quantities, problem=CONFIG.problems),
-        files=[f for p in CONFIG.problems.values() for f in p.inputs("operator", "reference")],
+        measurement=expand(f"{OUT}/{{problem}}/measurement.zarr", problem=CONFIG.problems),
+        posterior=expand(f"{OUT}/{{problem}}/posterior.zarr", problem=CONFIG.problems),
+        summary=expand(f"{OUT}/{{problem}}/summary.zarr", problem=CONFIG.problems),
+        quantities=expand(f"{OUT}/{{problem}}/quantities.json", problem=CONFIG.problems),
+        files=local(
+            [f for p in CONFIG.problems.values() for f in p.inputs("operator", "reference")]
+        ),
     output:
         page=f"{OUT}/report.html",
     params:
