@@ -272,11 +272,11 @@ def picture() -> None:
     from sciinv.plots.style import STYLE, grid
 
     columns = ("Truth", "L1-wavelet (BART)", "Posterior mean", "One draw", "Posterior sd")
-    chosen = ("simulate-0-4", "simulate-1-8")
+    chosen = ("simulate-0-4", "simulate-0-8")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.7), layout="constrained")
         axes = np.array(grid(figure, len(chosen), len(columns))).reshape(len(chosen), -1)
-        for row, name in zip(axes, chosen, strict=True):
+        for number, (row, name) in enumerate(zip(axes, chosen, strict=True)):
             z, r = np.load(OUT / f"{name}.npz"), json.loads((OUT / f"{name}.json").read_text())
             draws = z["draws"]
             sd = np.sqrt(draws.real.var(0, ddof=1) + draws.imag.var(0, ddof=1))
@@ -288,12 +288,12 @@ def picture() -> None:
             for ax, title in zip(row, columns, strict=True):
                 ax.set_xticks([])
                 ax.set_yticks([])
-                if row is axes[0]:
+                if number == 0:
                     ax.set_title(title)
             row[0].set_ylabel(f"{r['name']}, {r['acceleration']} ×")
     image = Image.open(io.BytesIO(plots.png(figure, 110))).convert("RGB")
-    path = REPO / "docs/pictures/brains-compared.png"
-    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    path = REPO / "docs/pictures/brains-compared.jpg"
+    image.save(path, quality=82, optimize=True)
 
 
 if __name__ == "__main__":
