@@ -31,7 +31,7 @@ def run(names: list[str]) -> None:
     """Draw what is not there yet."""
     OUT.mkdir(parents=True, exist_ok=True)
     config = Config.of_file(CONFIG)
-    for problem in config.problems:
+    for problem in map(config.problem, config.problems):
         file = OUT / f"{problem.name}.npy"
         if file.is_file() or (names and problem.name not in names):
             continue
@@ -50,7 +50,7 @@ def table() -> None:
     """Print, by bin of the hole probability, how often there is a hole."""
     total = np.zeros((len(BINS), 3))
     config = Config.of_file(CONFIG)
-    for problem in config.problems:
+    for problem in map(config.problem, config.problems):
         file = OUT / f"{problem.name}.npy"
         if not file.is_file():
             continue
