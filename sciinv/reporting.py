@@ -130,9 +130,10 @@ def _pictures(section: report.Problem, maps: xr.Dataset, folder: Path) -> None:
         plots.write_map(panel, path, title=f"{section.title}: {name}", colours=shown)
     draws = plots.draws_figure(section.posterior, item, colours=colours)
     write_file(folder / f"item-{item}-draws.png", plots.png(draws))
-    chi2 = uncertainty.as_dataset(section.posterior)["chi2"].isel(item=item).values
-    fit = plots.fit_figure(chi2, section.components)
-    write_file(folder / f"item-{item}-chi2.png", plots.png(fit))
+    found = uncertainty.as_dataset(section.posterior)
+    if "chi2" in found:  # draws from elsewhere may have none
+        fit = plots.fit_figure(found["chi2"].isel(item=item).values, section.components)
+        write_file(folder / f"item-{item}-chi2.png", plots.png(fit))
 
 
 def _described(dataset: xr.Dataset, physics: Any) -> dict[str, str]:

@@ -48,7 +48,12 @@ def stores(folder: Path, items: int) -> None:
     pipeline.prepare(data, folder / "measurement.zarr", items, say=lambda line: None)
     rng = np.random.default_rng(0)
     values = rng.standard_normal((DRAWS, items, 1, SIZE, SIZE), dtype="f4")
-    dataset = xr.Dataset({"image": (("draw", "item", "channel", "y", "x"), values)})
+    dataset = xr.Dataset(
+        {
+            "image": (("draw", "item", "channel", "y", "x"), values),
+            "chi2": (("draw", "item"), np.ones((DRAWS, items), "f4")),
+        }
+    )
     store.write_posterior(dataset, folder / "posterior.zarr", shard=SHARD)
     pipeline.summarize(
         folder / "posterior.zarr", folder / "summary.zarr", folder / "quantities.json"
