@@ -61,7 +61,7 @@ def test_memory_stays_and_time_is_linear_for_ten_times_the_items(tmp_path, show)
 
 
 def test_snakemake_and_merging_take_a_twentieth_of_ten_minutes_of_sampling(tmp_path, show):
-    levels = int(os.environ.get("SCIINV_LEVELS", "100"))  # more on a faster machine
+    levels = int(os.environ.get("SCIINV_LEVELS", "240"))  # more on a faster machine
     config = blur(tmp_path, size=SIZE, levels=levels, name="scale", **LONG)
     run = watched(["run", "--config", config, "--cores", 1], tmp_path)
     sampling, part = share(tmp_path / "results/scale", run.wall, show)
