@@ -26,8 +26,8 @@ class Exact(Kernel):
 
     Args:
         tol: Error of the solve in posterior standard deviations, root mean square over the modes
-            (of the dual form: 1/100 of it, as relative residual). Reached tenfold on the last
-            levels.
+            (of the dual form: in noise standard deviations, over the data). Reached tenfold on the
+            last levels.
         max_iter: Most iterations.
         condition: Where images are large (no direct solve), the noise variance of all but the last
             fifth of the levels is raised by the factor T ≥ 1 that keeps the largest eigenvalue of
@@ -123,10 +123,12 @@ class Exact(Kernel):
             symbol = self._symbol(lin, x, problem)
             return solve_primal(lin, power, symbol, r, x, tol, self.max_iter, temper)
         # Each product with a network's Jacobian costs a network evaluation.
-        most = 12 if isinstance(c, Implicit) else 3 * self.max_iter
-        u, error, iterations = solve_dual(lin, c, r, x, 0.01 * tol, most, temper)
         if isinstance(c, Implicit):
+            u, error, iterations = solve_dual(lin, c, r, x, 0.01 * tol, 12, temper)
             error = torch.zeros_like(error)  # truncated on purpose
+        else:
+            most = 3 * self.max_iter
+            u, error, iterations = solve_dual(lin, c, r, x, tol, most, temper, relative=False)
         return c(lin.adjoint(u, x)), error, iterations
 
 

@@ -112,6 +112,7 @@ def solve_dual(
     tol: float,
     max_iter: int,
     temper: float = 1.0,
+    relative: bool = True,
 ) -> tuple[Tensor, Tensor, int]:
     """Solve (I + Ā C Āᵀ/T) u = r; T = 1 where Ā is a small matrix.
 
@@ -132,7 +133,9 @@ def solve_dual(
     def matvec(v: Tensor) -> Tensor:
         return v + lin.forward(covariance(lin.adjoint(v, like))) / temper
 
-    return conjugate_gradient(matvec, r, tol, max_iter)
+    if not relative:
+        tol = tol * math.sqrt(r[0].numel())
+    return conjugate_gradient(matvec, r, tol, max_iter, relative=relative)
 
 
 def normal_symbol(lin: Linearised, like: Tensor) -> Tensor:
