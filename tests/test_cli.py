@@ -33,6 +33,7 @@ COMMANDS = {
     "train",
     "calibrate",
     "calibrate-prior",
+    "fit-widths",
     "benchmark",
 }
 

@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from sciinv.cli import app
 from sciinv.errors import PriorError
 from sciinv.priors import files, local
 from sciinv.priors.network import LearnedPrior, NetworkSpec, Preconditioning
@@ -116,3 +118,16 @@ def test_levels_between_those_of_the_table_are_interpolated(fitted):
     low, high = fitted.mean_at(float(LEVELS[1])), fitted.mean_at(float(LEVELS[2]))
     middle = fitted.mean_at(math.sqrt(float(LEVELS[1] * LEVELS[2])))
     assert min(low, high) <= middle <= max(low, high)
+
+
+def test_fit_widths_adds_them_to_a_file_and_keeps_the_weights(tmp_path):
+    path = tmp_path / "toy.safetensors"
+    files.save(toy(), path, storage=torch.float16)
+    before = files.load(path).state_dict()
+    assert CliRunner().invoke(
+        app, ["fit-widths", str(path), "--images", "16", "--pairs", "64", "--steps", "3"]
+    ).exit_code == 0  # fmt: skip
+    after = files.load(path)
+    assert after.local is not None
+    assert after.metadata["local"] == {"images": 16, "pairs": 64, "steps": 3, "seed": 0}
+    assert all(torch.equal(v, after.state_dict()[k]) for k, v in before.items())
