@@ -7,7 +7,7 @@ import inspect
 import pytest
 import yaml
 
-from sciinv import config, samplers
+from sciinv import conditionals, config, kernels, samplers
 from sciinv.config import Config, Prior, block
 from sciinv.errors import ConfigError, DataError
 
@@ -33,9 +33,16 @@ def test_defaults_are_filled_in():
     assert problem.prior == Prior(kind="gaussian")
 
 
-@pytest.mark.parametrize("name", ["ci"])
+@pytest.mark.parametrize("name", ["ci", "main", "helsinki", "m87"])
 def test_shipped_configuration_is_accepted(repo, name):
     assert Config.of_file(repo / f"workflows/configs/{name}.yaml").problems
+
+
+def test_the_schema_knows_every_conditional_and_kernel(repo):
+    schema = yaml.safe_load((repo / "workflows/schemas/config.schema.yaml").read_text())
+    known = str(schema)
+    for names in (conditionals.CONDITIONALS, kernels.KERNELS):
+        assert not [name for name in names if f"'{name}'" not in known]
 
 
 def test_blocks_cover_every_draw_of_every_item_once():
