@@ -74,14 +74,23 @@ class Published(Conditional):
         return Moments(x_hat, Isotropic(float(sigma) ** 2), nfe)
 
 
-class IsotropicWidth(Conditional):
-    """N(D(x_t, σ), r(σ)² I), r fitted to the denoiser's own error, times `inflate` in variance."""
+class FittedWidth(Conditional):
+    """N(D(x_t, σ), κ C) with C fitted to the denoiser's own error.
 
-    name = "isotropic"
+    Args:
+        prior: The diffusion prior, with its fitted widths.
+        inflate: κ, the factor on the variance; the prior's own, found by calibration, if None.
+    """
 
     def __init__(self, prior: Prior, inflate: float | None = None) -> None:
         super().__init__(prior)
         self.inflate = float(prior.inflate if inflate is None else inflate)
+
+
+class IsotropicWidth(FittedWidth):
+    """N(D(x_t, σ), r(σ)² I), r fitted to the denoiser's own error, times `inflate` in variance."""
+
+    name = "isotropic"
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, κ r² I), capped at σ²."""
@@ -89,14 +98,10 @@ class IsotropicWidth(Conditional):
         return Moments(self.prior(x_t, sigma), Isotropic(r2), 1)
 
 
-class SpectralWidth(Conditional):
+class SpectralWidth(FittedWidth):
     """N(D(x_t, σ), F⁻¹ r(σ, |k|)² F), a width per spatial frequency, times `inflate`."""
 
     name = "spectral"
-
-    def __init__(self, prior: Prior, inflate: float | None = None) -> None:
-        super().__init__(prior)
-        self.inflate = float(prior.inflate if inflate is None else inflate)
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, κ r(|k|)² in Fourier), capped at σ²."""
@@ -104,18 +109,17 @@ class SpectralWidth(Conditional):
         return Moments(self.prior(x_t, sigma), Fourier(r2), 1)
 
 
-class LocalWidth(Conditional):
+class LocalWidth(FittedWidth):
     """N(D(x_t, σ), diag(s) K diag(s)): a width per pixel, fitted, that follows D's picture.
 
-    See `sciinv.priors.local`. It needs no factor where the chain's states are those of training,
-    as with `renoise="bridge"`.
+    See `sciinv.priors.local`. It needs no factor where the chain's states are those of the fit, as
+    with `renoise="bridge"`.
     """
 
     name = "local"
 
     def __init__(self, prior: Prior, inflate: float | None = None) -> None:
-        super().__init__(prior)
-        self.inflate = 1.0 if inflate is None else float(inflate)
+        super().__init__(prior, 1.0 if inflate is None else inflate)
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, κ diag(s) K diag(s))."""
@@ -200,13 +204,10 @@ class ReverseDraw(Conditional):
         return Moments(x_hat, Isotropic(float(sigma) ** 2), nfe)
 
 
-CONDITIONALS: dict[str, type[Conditional]] = {
-    c.name: c
-    for c in (
-        *(Published, IsotropicWidth, SpectralWidth, LocalWidth),
-        *(Tweedie, Score, ReverseDraw),
-    )
-}
+_ALL: tuple[type[Conditional], ...] = (
+    Published, IsotropicWidth, SpectralWidth, LocalWidth, Tweedie, Score, ReverseDraw,
+)  # fmt: skip
+CONDITIONALS: dict[str, type[Conditional]] = {c.name: c for c in _ALL}
 
 
 def build(conditional: str | Conditional, prior: Prior) -> Conditional:
@@ -230,6 +231,7 @@ def build(conditional: str | Conditional, prior: Prior) -> Conditional:
 __all__ = [
     "CONDITIONALS",
     "Conditional",
+    "FittedWidth",
     "IsotropicWidth",
     "LocalWidth",
     "Moments",

@@ -31,10 +31,10 @@ class Covariance(ABC):
         """Return P(k) where C = F⁻¹ P F, to broadcast over `like`; None where C is not that."""
         return None
 
-    def factors(self, like: Tensor) -> tuple[Tensor | None, Tensor] | None:
-        """Return (s, P(k)) where C = diag(s) F⁻¹ P F diag(s); s is None for 1; None if not so."""
+    def typical_spectrum(self, like: Tensor) -> tuple[float, Tensor] | None:
+        """Return (a, P(k)): a P is what C has on average over images; None if that is unknown."""
         power = self.power_spectrum(like)
-        return None if power is None else (None, power)
+        return None if power is None else (1.0, power)
 
     def rows(self, a: Tensor) -> Tensor:
         """Return C applied to each row of a, [B, M, C, H, W] → the same shape."""
@@ -114,13 +114,13 @@ class Pixelwise(Covariance):
     Args:
         sd: s, [B, C, H, W], units of x.
         correlation: K, a stationary covariance of unit variance, or None for white.
-        mean_variance: What s² is on average over many images; scales the conditioning of a solve.
+        mean_variance: What s² is on average over many images, if known.
     """
 
     shared = False
 
     def __init__(
-        self, sd: Tensor, correlation: Fourier | None = None, mean_variance: float = 0.0
+        self, sd: Tensor, correlation: Fourier | None = None, mean_variance: float | None = None
     ) -> None:
         self.sd = sd
         self.mean_variance = mean_variance
@@ -140,10 +140,13 @@ class Pixelwise(Covariance):
         w = self.sd * v
         return self.sd * (w if self.correlation is None else self.correlation(w))
 
-    def factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (s, P(k)) of K."""
-        one = torch.ones((), dtype=like.dtype, device=like.device)
-        return self.sd, one if self.correlation is None else self.correlation.power.to(like)
+    def typical_spectrum(self, like: Tensor) -> tuple[float, Tensor] | None:
+        """Return (mean variance, spectrum of K)."""
+        if self.mean_variance is None:
+            return None
+        white = torch.ones((), dtype=like.dtype, device=like.device)
+        power = white if self.correlation is None else self.correlation.power.to(like)
+        return self.mean_variance, power
 
     def rows(self, a: Tensor) -> Tensor:
         """Return s K s applied to each row of a, [B, M, C, H, W]."""

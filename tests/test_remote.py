@@ -65,18 +65,6 @@ def served(folder: Path, handler: type[SimpleHTTPRequestHandler] = Ranges) -> It
             thread.join()
 
 
-@pytest.fixture
-def written(tmp_path) -> xr.Dataset:
-    y = np.random.default_rng(0).normal(size=(4, 64, 64)).astype("f4")
-    dataset = xr.Dataset(
-        {"y": (("item", "row", "column"), y), "mask": ("row", np.arange(64) % 2 == 0)},
-        coords={"item": np.arange(4)},
-        attrs={"operator": "mri", "params": "{}", "units": "1"},
-    )
-    store.write_measurement(dataset, tmp_path / "m.zarr")
-    return store.open_measurement(tmp_path / "m.zarr").load()
-
-
 def test_store_behind_a_url_is_read_as_the_local_one(tmp_path, written):
     with served(tmp_path) as url:
         xr.testing.assert_identical(store.open_measurement(f"{url}/m.zarr").load(), written)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-import numpy as np
 import pytest
 import xarray as xr
 
@@ -13,39 +12,18 @@ from sciinv.config import Data
 from sciinv.errors import StoreError
 
 s3fs = pytest.importorskip("s3fs", reason='needs s3fs (pip install "sciinv[s3]")')
-server = pytest.importorskip("moto.server", reason='needs pip install "moto[server]"')
-backends = pytest.importorskip("moto.backends")
+backends = pytest.importorskip("moto.backends", reason='needs pip install "moto[server]"')
 
 
 @pytest.fixture
-def written(tmp_path) -> xr.Dataset:
-    y = np.random.default_rng(0).normal(size=(4, 64, 64)).astype("f4")
-    dataset = xr.Dataset(
-        {"y": (("item", "row", "column"), y), "mask": ("row", np.arange(64) % 2 == 0)},
-        coords={"item": np.arange(4)},
-        attrs={"operator": "mri", "params": "{}", "units": "1"},
-    )
-    store.write_measurement(dataset, tmp_path / "m.zarr")
-    return store.open_measurement(tmp_path / "m.zarr").load()
-
-
-@pytest.fixture
-def bucket(tmp_path, written, monkeypatch):
+def bucket(tmp_path, written, s3_server):
     """Copy the store into a bucket; keys and server are given as to every S3 client."""
-    running = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     s3fs.S3FileSystem.clear_instance_cache()
     system = s3fs.S3FileSystem()
     system.mkdir("scans")
     system.put(str(tmp_path / "m.zarr"), "scans/", recursive=True)
     yield system
     s3fs.S3FileSystem.clear_instance_cache()
-    running.stop()
     backends.get_backend("s3").reset()  # the server keeps its buckets in this process
 
 

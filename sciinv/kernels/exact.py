@@ -92,13 +92,11 @@ class Exact(Kernel):
 
     def _temperature(self, lin: Linearised, c: Covariance, x: Tensor, problem: Problem) -> float:
         """Return the factor on the noise variance that keeps the solve well conditioned."""
-        factors = c.factors(x)
-        if lin.rows is not None or factors is None:
+        typical = c.typical_spectrum(x)  # a lane's own would tie it to the lanes beside it
+        if lin.rows is not None or typical is None:
             return 1.0
-        sd, power = factors
-        stiffest = float((power * self._symbol(lin, x, problem)).max())
-        if sd is not None:  # a lane's own width would tie it to the lanes beside it
-            stiffest *= getattr(c, "mean_variance", 0.0)
+        scale, power = typical
+        stiffest = scale * float((power * self._symbol(lin, x, problem)).max())
         return max(1.0, stiffest / self.condition)
 
     @staticmethod

@@ -81,7 +81,8 @@ class Prior(Denoiser):
                 where=type(self).__name__,
                 expected="a prior file to which `sciinv fit-widths` has added them",
                 got="none",
-                remedy="run `sciinv fit-widths` on its file, or use conditional='spectral'",
+                remedy="run `sciinv fit-widths` on the file of a trained prior, or take another "
+                "conditional (spectral, tweedie)",
             )
         return self.local.covariance(x_hat, float(sigma), inflate)
 

@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciinv.covariances import Fourier, Pixelwise
-from sciinv.priors.widths import BINS, HIGHEST, radial_power
+from sciinv.priors.widths import BINS, on_plane, radial_power, ring_centres, variance_at
 
 HIDDEN = 24
 FEATURES = 8
 # h stays within: a width neither vanishes nor exceeds what σ² allows by far.
-LOWEST, HIGHEST_LOG = -12.0, 8.0
+LOWEST, HIGHEST = -12.0, 8.0
 
 
 class WidthNetwork(nn.Module):
@@ -46,7 +46,7 @@ class WidthNetwork(nn.Module):
         """Return h; x and σ [B, 1, 1, 1] in units of the class's root mean square."""
         hidden = torch.relu(self.first(features(x, log_sigma)))
         hidden = torch.relu(self.second(hidden))
-        return self.last(hidden).clamp(LOWEST, HIGHEST_LOG)
+        return self.last(hidden).clamp(LOWEST, HIGHEST)
 
 
 def features(x: Tensor, log_sigma: Tensor) -> Tensor:
@@ -109,18 +109,14 @@ class LocalWidths:
         return s2.to(x_hat).expand_as(x_hat)
 
     def mean_at(self, sigma: float) -> float:
-        """Return r(σ)², interpolated in the logarithms of r²/σ² and σ, and never above σ²."""
-        share = np.log((self.mean / self.sigmas**2).numpy())
-        at = np.interp(math.log(sigma), np.log(self.sigmas.numpy()), share)
-        return float(np.exp(min(at, 0.0))) * sigma**2
+        """Return r(σ)², never above σ²."""
+        return float(variance_at(self.sigmas, self.mean[:, None], sigma)[0])
 
     def spectrum(self, sigma: float, shape: tuple[int, ...]) -> Tensor:
         """Return κ(σ, |k|), [H, W] in unshifted FFT order."""
         at, grid = math.log(sigma), np.log(self.sigmas.numpy())
-        rings = [np.interp(at, grid, column) for column in self.correlation.log().numpy().T]
-        k = np.hypot(np.fft.fftfreq(shape[-2])[:, None], np.fft.fftfreq(shape[-1])[None])
-        centres = (np.arange(len(rings)) + 0.5) / len(rings) * HIGHEST
-        return torch.from_numpy(np.exp(np.interp(k, centres, rings)))
+        logs = [np.interp(at, grid, column) for column in self.correlation.log().numpy().T]
+        return on_plane(np.array(logs), ring_centres(len(logs)).numpy(), shape)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by the names that files use; see `of_tensors`."""

@@ -43,6 +43,32 @@ def radial_power(x: Tensor, bins: int = BINS) -> Tensor:
     return mean
 
 
+def ring_centres(bins: int = BINS) -> Tensor:
+    """Return the middle of each ring of |k|, [bins], cycles per pixel."""
+    return (torch.arange(bins, dtype=torch.float64) + 0.5) / bins * HIGHEST
+
+
+def on_plane(logs: np.ndarray, frequencies: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """Return values known by their logarithm per ring at every mode, unshifted order [H, W]."""
+    k = np.hypot(np.fft.fftfreq(shape[-2])[:, None], np.fft.fftfreq(shape[-1])[None])
+    return torch.from_numpy(np.exp(np.interp(k, frequencies, logs)))
+
+
+def variance_at(sigmas: Tensor, table: Tensor, sigma: float) -> np.ndarray:
+    """Return r² [K] at σ from a table [S, K] over rising σ [S].
+
+    ln(r²/σ²) is interpolated in ln σ: below the grid r² ∝ σ², above it r² stays at its last; it
+    never exceeds σ².
+    """
+    grid = sigmas.numpy()
+    share = np.log(np.maximum((table / sigmas[:, None] ** 2).numpy(), 1e-300))
+    at = np.log(sigma)
+    ratio = np.array([np.interp(at, np.log(grid), column) for column in share.T])
+    if sigma > grid[-1]:
+        ratio = ratio - 2 * (at - np.log(grid[-1]))
+    return np.exp(np.minimum(ratio, 0.0)) * sigma**2
+
+
 @dataclass(frozen=True)
 class FittedWidths:
     """Widths on a grid of noise levels.
@@ -61,15 +87,12 @@ class FittedWidths:
 
     def isotropic_at(self, sigma: float) -> float:
         """Return r(σ)², interpolated in the logarithms and never above σ²."""
-        return float(self._at(self.isotropic[:, None], sigma)[0])
+        return float(variance_at(self.sigmas, self.isotropic[:, None], sigma)[0])
 
     def spectral_at(self, sigma: float, shape: tuple[int, int]) -> Tensor:
         """Return r(σ, |k|)² [H, W] float64 in unshifted FFT order, never above σ²."""
-        rings = self._at(self.spectral, sigma)
-        ky = np.fft.fftfreq(shape[0])
-        kx = np.fft.fftfreq(shape[1])
-        k = np.hypot(ky[:, None], kx[None])
-        return torch.from_numpy(np.exp(np.interp(k, self.frequencies.numpy(), np.log(rings))))
+        rings = variance_at(self.sigmas, self.spectral, sigma)
+        return on_plane(np.log(rings), self.frequencies.numpy(), shape)
 
     def to(self, scale: float) -> FittedWidths:
         """Return the widths in a unit in which every value is `scale` times as large."""
@@ -94,16 +117,6 @@ class FittedWidths:
         """Return the widths from tensors named as by `tensors`."""
         names = ("sigma", "isotropic", "spectral", "frequency")
         return cls(*(tensors[f"widths.{n}"].double() for n in names))
-
-    def _at(self, table: Tensor, sigma: float) -> np.ndarray:
-        """Interpolate ln(r²/σ²) in ln σ: below the grid r² ∝ σ², above it r² stays at its last."""
-        grid = self.sigmas.numpy()
-        share = np.log(np.maximum((table / self.sigmas[:, None] ** 2).numpy(), 1e-300))
-        at = np.log(sigma)
-        ratio = np.array([np.interp(at, np.log(grid), column) for column in share.T])
-        if sigma > grid[-1]:
-            ratio = ratio - 2 * (at - np.log(grid[-1]))
-        return np.exp(np.minimum(ratio, 0.0)) * sigma**2
 
 
 def measure(
@@ -140,10 +153,9 @@ def measure(
                 count += len(x0)
             isotropic.append(total / count)
             spectral.append(rings / count)
-    centres = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins * HIGHEST
     return FittedWidths(
         sigmas.double(),
         torch.tensor(isotropic, dtype=torch.float64),
         torch.stack(spectral),
-        centres,
+        ring_centres(bins),
     )

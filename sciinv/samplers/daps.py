@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sciinv import conditionals, kernels
-from sciinv.conditionals import IsotropicWidth, LocalWidth, SpectralWidth
+from sciinv.conditionals import FittedWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Problem, ReleasedLangevin
@@ -72,7 +72,7 @@ class DAPS(Sampler):
         super().__init__(prior, micro_batch)
         self.conditional = conditionals.build(conditional, prior)
         if inflate is not None:
-            if not isinstance(self.conditional, IsotropicWidth | SpectralWidth | LocalWidth):
+            if not isinstance(self.conditional, FittedWidth):
                 raise ConfigError(
                     "This conditional has no fitted width to inflate",
                     expected="conditional = isotropic, spectral or local",

@@ -43,7 +43,7 @@ def source(name: str) -> np.ndarray:
     ],
 )
 def test_draws_show_no_ring_where_there_is_none(name: str, repo: Path, tmp_path: Path) -> None:
-    """With the settings of the M87 example; about two minutes each on one core.
+    """Read as in the M87 example, sampled with a stationary width; two minutes each on one core.
 
     One draw of eight may fall to the wrong side. 0.9 is about what eht-imaging reaches on such
     sources (docs/results.md).

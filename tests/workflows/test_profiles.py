@@ -76,33 +76,20 @@ def test_kubernetes_plugin_plans_every_job_with_its_results_in_the_storage(
 
 @pytest.mark.slow
 def test_jobs_that_share_no_disk_pass_their_results_through_a_bucket(
-    tmp_path, ci_config, write, monkeypatch
+    tmp_path, ci_config, write, s3_server
 ):
     needs("snakemake_storage_plugin_s3")
-    reason = 'needs pip install "moto[server]"'
-    running = pytest.importorskip("moto.server", reason=reason).ThreadedMotoServer(
-        "127.0.0.1", port=0, verbose=False
-    )
-    running.start()
-    host, port = running.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     options = ["--default-storage-provider=s3", "--default-storage-prefix=s3://scans/mine"]
     options += ["--shared-fs-usage=none"]
     arguments = ["--config", write(ci_config), "--cores", 1]
-    try:
-        done = cli("run", *arguments, *[f"--snakemake={o}" for o in options], cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        s3 = pytest.importorskip("boto3").client("s3")
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket="scans"):
-            for entry in page["Contents"]:
-                path = tmp_path / "fetched" / entry["Key"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                s3.download_file("scans", entry["Key"], str(path))
-    finally:
-        running.stop()
+    done = cli("run", *arguments, *[f"--snakemake={o}" for o in options], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    s3 = pytest.importorskip("boto3").client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket="scans"):
+        for entry in page["Contents"]:
+            path = tmp_path / "fetched" / entry["Key"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file("scans", entry["Key"], str(path))
     found = tmp_path / "fetched/mine/results/ci"
     for name in ("measurement.zarr", "posterior.zarr", "summary.zarr"):
         assert store.verify(found / "blur" / name).ok
