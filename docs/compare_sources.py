@@ -70,7 +70,7 @@ def observe(number: int) -> Path:
 
 
 def operator(path: Path, kind: str, **overrides: Any) -> tuple[Any, Tensor]:
-    """Return the operator of a file with the settings of workflows/configs/m87.yaml, and y."""
+    """Return the operator of a file, read as by workflows/configs/m87.yaml, and y."""
     options: dict[str, Any] = {"gain_sd": {"*": 0.1, "LM": 0.35}} if kind == "amplitudes" else {}
     data = readers.find("uvfits")(path, kind=kind, systematic_noise=SYSTEMATIC, **options)
     return operators.from_measurement(data, **overrides)
