@@ -102,6 +102,16 @@ def test_a_denoiser_that_returns_nan_is_an_error_and_never_a_result(problem):
         samplers.DAPS(prior, levels=10)(problem.y, problem.physics)
 
 
+def test_a_draw_far_beyond_the_priors_class_is_an_error_and_never_a_result(problem):
+    prior = priors.Gaussian(torch.zeros(1, 8, 8), power_spectrum=fourier_spectrum(8))
+    rms = float(samplers.DAPS(prior, levels=5)(problem.y, problem.physics).square().mean().sqrt())
+    prior.typical = (0.0, rms / 30)
+    with pytest.raises(DivergenceError, match="exploded"):
+        samplers.DAPS(prior, levels=5)(problem.y, problem.physics)
+    prior.typical = (0.0, rms / 10)
+    samplers.DAPS(prior, levels=5)(problem.y, problem.physics)
+
+
 def test_dps_and_langevin_run_under_the_same_call(problem):
     dps = samplers.DPS(problem.prior, steps=50).sample(problem.y, problem.physics, draws=2)
     assert dps["image"].dims == ("draw", "item", "channel", "y", "x")

@@ -31,6 +31,7 @@ class Prior(Denoiser):
         micro_batch: Lanes that one call handles: fixed, since rounding depends on it.
         widths: Fitted widths of p(x0 | x_t) (see `sciinv.priors.widths`), or None.
         local: Fitted local widths (see `sciinv.priors.local`), or None.
+        typical: Offset and root mean square of the class, units of x, where they are known.
         inflate: Factor on the fitted variances of a stationary width, found by calibration on the
             prior's own draws.
     """
@@ -43,6 +44,7 @@ class Prior(Denoiser):
     micro_batch: int = 4
     widths: Any = None
     local: Any = None
+    typical: tuple[float, float] | None = None
     inflate: float = 1.0
 
     @abstractmethod

@@ -250,6 +250,7 @@ class LearnedPrior(Prior):
         self.units, self.name = units, name
         self.offset, self.scale = c.offset, c.scale
         self.sigma_data = c.sigma_data * c.scale
+        self.typical = (c.offset, self.sigma_data)
         self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
         self.widths, self.local, self.inflate = widths, local, inflate
         self.metadata = dict(metadata or {})

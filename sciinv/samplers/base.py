@@ -21,6 +21,7 @@ from sciinv.priors.base import Prior
 from sciinv.seeds import Streams
 
 Progress = Callable[[int, int], None]
+EXPLODED = 20.0  # root mean square of a draw ÷ that of its class, above which a chain has exploded
 
 
 class Sampler(Reconstructor):
@@ -102,7 +103,7 @@ class Sampler(Reconstructor):
 
         Raises:
             OperatorError: y or the prior's image do not match the operator, or y is not finite.
-            DivergenceError: A chain left the finite numbers.
+            DivergenceError: A chain left the finite numbers, or what the prior knows by far.
         """
         numbers = list(range(draws)) if isinstance(draws, int) else [int(d) for d in draws]
         if not numbers:
@@ -171,6 +172,7 @@ class Sampler(Reconstructor):
             values["chi2"] = likelihood.chi2(physics.A(x0), batch)
         if not bool(torch.isfinite(x0).all()):
             raise self.diverged(physics, self.steps - 1, float("nan"))
+        self._check_size(x0, physics)
         values["seconds"] = (time.perf_counter() - start) / len(lanes)
         out = {
             k: np.broadcast_to(
@@ -191,6 +193,24 @@ class Sampler(Reconstructor):
             remedy="check the operator (`sciinv check-operator`), its noise level, and that image "
             "and prior have the same units",
         )
+
+    def _check_size(self, x0: Tensor, physics: Any) -> None:
+        """Refuse draws that a chain has left at a size no image of the prior's class has."""
+        if self.prior.typical is None:
+            return
+        offset, rms = self.prior.typical
+        ratio = float((x0 - offset).square().mean((1, 2, 3)).sqrt().max()) / rms
+        if ratio > EXPLODED:
+            raise DivergenceError(
+                "A chain has exploded",
+                where=f"operator {type(physics).__name__}, sampler {self.name}, "
+                f"after {self.steps} levels",
+                expected=f"an image of root mean square {rms:.3g} {self.prior.units} as the prior "
+                f"knows them, up to a factor of {EXPLODED:g}",
+                got=f"{ratio:.3g} times as much",
+                remedy="check the units and the noise of the measurement; with the conditional "
+                "'tweedie' under a network, take 'local' or 'spectral'",
+            )
 
     @staticmethod
     def _check_y(y: Tensor, physics: Any) -> None:
