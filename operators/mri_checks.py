@@ -63,7 +63,7 @@ def as_maps(coil_maps: Any, image_shape: Sequence[int] | None) -> Tensor:
             where="coil_maps",
             expected="complex [coil, H, W] or [set, coil, H, W], or real with a first axis of 2",
             got=f"{maps.dtype} {list(maps.shape)}",
-            remedy="use sciinv.operators.mri_coils.espirit, or ones for a single coil",
+            remedy="use sciinv.operators.mri_coils.espirit, or complex ones for a single coil",
         )
     if not bool(torch.isfinite(torch.view_as_real(maps)).all()):
         raise OperatorError(

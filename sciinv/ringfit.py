@@ -23,7 +23,7 @@ from sciinv.errors import DataError
 CHUNK = 16  # images at a time; bounds memory to some 100 MB
 CORE_UAS = 5.0  # radius of the disc whose mean is the central brightness
 SPREAD_MAX = 0.35  # relative spread of the peak radius above which there is no ring
-CENTRE_MAX = 0.9  # central brightness, relative to the ring's, above which there is none
+CENTRE_MAX = 0.5  # central brightness, relative to the ring's, above which it is a disc
 FAINT = 0.1  # brightness, relative to the peak, below which an angle is not counted as lit
 LIT_MIN = 0.5  # part of the circle that must be lit
 
@@ -69,7 +69,8 @@ def ring_parameters(image: Any, pixel_uas: float) -> Rings:
 
     An image is said to show no ring when it is not finite or has no flux, when the radius of peak
     brightness varies by more than 35 % around the best centre, when the centre is not darker than
-    0.9 of the ring, or when less than half of the circle is lit (two blobs, a short arc).
+    half of the ring (a disc, or one with an uneven rim), or when less than half of the circle is
+    lit (two blobs, a short arc).
 
     Args:
         image: Any array or tensor, [..., H, W]; a channel dimension of length 1 counts among "...".
