@@ -51,9 +51,7 @@ LEVELS = (0.5, 0.8, 0.9)
 def sampler() -> samplers.DAPS:
     """Return the sampler of workflows/configs/main.yaml."""
     prior = priors.load(PRIOR)
-    return samplers.DAPS(
-        prior, conditional="local", renoise="bridge", inflate=2, levels=40, sigma_max=3
-    )
+    return samplers.DAPS(prior, conditional="local", inflate=2, levels=60, sigma_max=1)
 
 
 def bart(kspace: np.ndarray, maps: np.ndarray, *options: str) -> np.ndarray:

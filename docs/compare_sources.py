@@ -122,7 +122,7 @@ def by_ehtim(path: Path, amplitudes: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scores(images: np.ndarray, seen: np.ndarray, path: Path, pixel: str) -> list[dict[str, float]]:
-    """Return cross-correlation, χ² by either code's function, and whether it is a ring, per image.
+    """Return cross-correlation, χ² by either code's function, per image.
 
     "closures" is the mean squared residual whitened by the covariance of all closure quantities,
     which does not depend on the choice of a minimal set; "cphase" and "logcamp" are the published
@@ -147,7 +147,6 @@ def scores(images: np.ndarray, seen: np.ndarray, path: Path, pixel: str) -> list
                 "closures": float(chi2["reduced"]),
                 "ehtim cphase": float(own[0]),
                 "ehtim logcamp": float(own[1]),
-                "ring": bool(ring_parameters(image, FIELD / SIZE).found),
             }
         )
     return out
@@ -160,7 +159,7 @@ def one(number: int, draws: int, prior: Path) -> None:
     peers = dict(zip(PEERS, (*by_ehtim(path, 0.0), *by_ehtim(path, 0.2)), strict=True))
     peer_seconds = (time.perf_counter() - begun) / 2
     physics, y = operator(path, "amplitudes")
-    sampler = samplers.DAPS(priors.load(prior), conditional="spectral", inflate=3, levels=40)
+    sampler = samplers.DAPS(priors.load(prior), conditional="local", inflate=3, levels=40)
     found = sampler.sample(y, physics, draws=draws, seed=SEED, items=[number])
     images = found["image"].values[:, 0, 0].astype("f8")
     mean = images.mean(0)
@@ -205,8 +204,23 @@ def run(draws: int, wanted: list[int], prior: Path) -> None:
         if done.is_file() and json.loads(done.read_text())["draws"] >= draws:
             continue
         one(number, draws, prior)
-        sys.stdout.write(f"{number} {line(json.loads(done.read_text()))}\n")
+        stack = np.load(done.with_suffix(".npz"))
+        sys.stdout.write(f"{number} {line(with_rings(json.loads(done.read_text()), stack))}\n")
         sys.stdout.flush()
+
+
+def with_rings(r: dict[str, Any], stack: Any) -> dict[str, Any]:
+    """Return a record with the word whether each of its images is a ring."""
+
+    def found(image: np.ndarray) -> bool:
+        return bool(ring_parameters(image, FIELD / SIZE).found)
+
+    r["truth"]["ring"] = found(stack["truth"])
+    for one, image in zip(r["each"], stack["draws"], strict=True):
+        one["ring"] = found(image)
+    for name, peer in r["ehtim"].items():
+        peer["ring"] = found(stack[name])
+    return r
 
 
 def line(r: dict[str, Any]) -> str:
@@ -222,12 +236,30 @@ def line(r: dict[str, Any]) -> str:
     return " | ".join(cells) + " |"
 
 
+def diameters(stacks: list[Any]) -> None:
+    """Print the error of the ring's diameter ÷ its posterior sd, where truth and draws show one."""
+    errors, z = [], []
+    for stack in stacks:
+        seen = float(ring_parameters(stack["truth"], FIELD / SIZE).diameter)
+        each = ring_parameters(stack["draws"].astype("f8"), FIELD / SIZE).diameter
+        each = each[np.isfinite(each)]
+        if np.isfinite(seen) and len(each) > 2:
+            spread = each.std(ddof=1) * np.sqrt(1 + 1 / len(each))
+            errors.append(each.mean() - seen)
+            z.append(errors[-1] / spread)
+            sys.stdout.write(f"  {seen:.1f} µas: {each.mean():.1f} ± {each.std(ddof=1):.1f}, "
+                             f"{len(each)} draws\n")  # fmt: skip
+    sys.stdout.write(f"ring diameter, {len(z)} sources: error {np.round(errors, 2)} µas; ÷ sd "
+                     f"{np.round(z, 2)}, rms {np.sqrt(np.mean(np.square(z))):.2f}\n")  # fmt: skip
+
+
 def table() -> None:
     """Print one line per source, and the figures of all."""
     files = sorted(OUT.glob("??.json"))
     records = [json.loads(f.read_text()) for f in files]
     stacks = [np.load(f.with_suffix(".npz")) for f in files]
     for f, r, z in zip(files, records, stacks, strict=True):
+        with_rings(r, z)
         mean = aligned(z["draws"].astype("f8"))
         r["aligned"] = metrics.normalised_cross_correlation(mean, z["truth"], shift=True)
         sys.stdout.write(f"| {int(f.stem)} | {r['aligned']:.3f} | {line(r)}\n")
@@ -251,6 +283,14 @@ def table() -> None:
         best = np.max([sign * v for v in peers.values()], axis=0)
         better = [int((sign * x > best).sum()) for x in (mean, draw)]
         sys.stdout.write(f"  best of the four each time: {better[0]}, {better[1]} of {n}\n")
+    for k in PEERS:
+        both = [
+            np.median([d["nxcorr"] for d in r["each"]]) > r["ehtim"][k]["nxcorr"]
+            and np.median([d["closures"] for d in r["each"]]) < r["ehtim"][k]["closures"]
+            for r in records
+        ]
+        sys.stdout.write(f"median draw nearer to the truth and to the data than eht-imaging, {k}: "
+                         f"{sum(both)} of {n}\n")  # fmt: skip
     held, lit = [], []
     for z in stacks:
         draws, seen = z["draws"].astype("f8"), z["truth"]
@@ -270,6 +310,7 @@ def table() -> None:
         for k in PEERS:
             right = sum(r["ehtim"][k]["ring"] is ring for r in some)
             sys.stdout.write(f"  eht-imaging, {k}: {right}\n")
+    diameters(stacks)
     seconds = [r["seconds"] for r in records]
     sys.stdout.write(f"seconds a draw (shared core): {np.median(seconds):.0f}\n")
 
