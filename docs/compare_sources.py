@@ -180,19 +180,20 @@ def one(number: int, draws: int, prior: Path) -> None:
 
 
 def aligned(draws: np.ndarray) -> np.ndarray:
-    """Return the mean of draws [n, H, W] after whole-pixel shifts that make them most alike.
+    """Return draws [n, H, W] after whole-pixel shifts that make them most alike.
 
     Closure quantities say nothing of position: a plain mean is blurred by its scatter.
     """
-    mean = draws.mean(0)
+    moved = draws
     for _ in range(4):
-        moved = []
+        mean = moved.mean(0)
+        turned = []
         for draw in draws:
             product = np.fft.fft2(mean) * np.fft.fft2(draw).conj()
             shift = np.unravel_index(np.fft.ifft2(product).real.argmax(), draw.shape)
-            moved.append(np.roll(draw, shift, (0, 1)))
-        mean = np.mean(moved, 0)
-    return mean
+            turned.append(np.roll(draw, shift, (0, 1)))
+        moved = np.stack(turned)
+    return moved
 
 
 def run(draws: int, wanted: list[int], prior: Path) -> None:
@@ -260,7 +261,7 @@ def table() -> None:
     stacks = [np.load(f.with_suffix(".npz")) for f in files]
     for f, r, z in zip(files, records, stacks, strict=True):
         with_rings(r, z)
-        mean = aligned(z["draws"].astype("f8"))
+        mean = aligned(z["draws"].astype("f8")).mean(0)
         r["aligned"] = metrics.normalised_cross_correlation(mean, z["truth"], shift=True)
         sys.stdout.write(f"| {int(f.stem)} | {r['aligned']:.3f} | {line(r)}\n")
     n = len(records)
@@ -331,7 +332,8 @@ def picture() -> None:
         for number, (row, kind) in enumerate(zip(axes, KINDS, strict=True)):
             z = np.load(OUT / f"{EACH * KINDS.index(kind):02d}.npz")
             draws, top = z["draws"], float(z["truth"].max())
-            maps = (z["truth"], z["with amplitudes"], aligned(draws), draws.std(0, ddof=1))
+            moved = aligned(draws)
+            maps = (z["truth"], z["with amplitudes"], moved.mean(0), moved.std(0, ddof=1))
             for ax, title, image in zip(row, columns, maps, strict=True):
                 colours = plots.SPREAD if title.endswith("sd") else plots.glow()
                 limit = float(image.max()) if title.endswith("sd") else top
