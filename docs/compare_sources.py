@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from sciinv import metrics, operators, priors, readers, samplers
+from sciinv.alignment import aligned
 from sciinv.operators.sky import SkyTransform
 from sciinv.priors.phantoms import blackholes
 from sciinv.readers import uvfits, vlbi
@@ -177,23 +178,6 @@ def one(number: int, draws: int, prior: Path) -> None:
     }
     np.savez(OUT / f"{number:02d}.npz", truth=source, draws=images.astype("f4"), **peers)
     (OUT / f"{number:02d}.json").write_text(json.dumps(record, indent=1))
-
-
-def aligned(draws: np.ndarray) -> np.ndarray:
-    """Return draws [n, H, W] after whole-pixel shifts that make them most alike.
-
-    Closure quantities say nothing of position: a plain mean is blurred by its scatter.
-    """
-    moved = draws
-    for _ in range(4):
-        mean = moved.mean(0)
-        turned = []
-        for draw in draws:
-            product = np.fft.fft2(mean) * np.fft.fft2(draw).conj()
-            shift = np.unravel_index(np.fft.ifft2(product).real.argmax(), draw.shape)
-            turned.append(np.roll(draw, shift, (0, 1)))
-        moved = np.stack(turned)
-    return moved
 
 
 def run(draws: int, wanted: list[int], prior: Path) -> None:

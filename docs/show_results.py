@@ -13,11 +13,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 import xarray as xr
-from compare_sources import aligned
 from matplotlib.figure import Figure
 from PIL import Image
 
 from sciinv import plots
+from sciinv.alignment import aligned
 from sciinv.plots.panel import scale_bar, show
 from sciinv.plots.style import STYLE, grid
 from sciinv.readers import htc2022

@@ -54,7 +54,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 # Parts of `display` that a summary depends on; the rest is the report's.
-SUMMARY = ("transform", "quantiles", "thresholds")
+SUMMARY = ("transform", "quantiles", "thresholds", "align")
 FILE_AND_NAME = re.compile(r"^(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)$")
 
 

@@ -103,7 +103,7 @@ def summarize(
         posterior: The posterior store.
         out: The summary store to make; replaced where it is there already.
         quantities: The JSON file of the quantities to make.
-        display: `transform`, `thresholds` and `quantiles` of `uncertainty.summarize`.
+        display: `transform`, `thresholds`, `quantiles` and `align` of `uncertainty.summarize`.
         domain: Names of quantities, see `sciinv.domain`.
         scheduler: Address of a dask scheduler whose workers read and summarize; they need the
             posterior store under the same path. This process alone if None.

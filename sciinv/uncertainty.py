@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 import sciinv
-from sciinv import store
+from sciinv import alignment, store
 from sciinv.errors import ConfigError, StoreError
 from sciinv.store import blocks
 from sciinv.store.atomic import read_seal, written_aside
@@ -44,6 +44,7 @@ def summarize(
     transform: Transform = "auto",
     memory: int | None = None,
     thresholds: Sequence[float] = (),
+    align: bool = False,
 ) -> xr.Dataset:
     """Return pixel-wise summaries of the n posterior draws of each item.
 
@@ -59,6 +60,8 @@ def summarize(
         memory: Bytes that the draws being read may take; if None, 64 MiB, or what one item takes up
             to 512 MiB. The maps of one file of the summary, up to 16 MiB each, come on top.
         thresholds: Values t for which the map P(x > t) is wanted.
+        align: Move the draws of an item onto each other first, see `sciinv.alignment`: for
+            measurements that do not say where in the field the source is.
 
     Returns:
         Dataset, each variable [item, channel, y, x] in the image's units: `mean`, `sd` (n − 1),
@@ -69,7 +72,8 @@ def summarize(
 
     Raises:
         StoreError: No such store, fewer than two draws, or values that are not finite.
-        ConfigError: A quantile outside [0, 1], an unknown transform, or too little memory.
+        ConfigError: A quantile outside [0, 1], an unknown transform, or too little memory (for
+            `align`, for all draws of an item).
     """
     dataset = as_dataset(posterior)
     image = dataset["image"]
@@ -87,13 +91,22 @@ def summarize(
     limits = tuple(float(t) for t in thresholds)
     probe = _kernel(image[:, :1, :, :1, :1], function, name, levels, limits)
     n_items, n_rows = _block(image, limit)
+    if align and n_rows < rows:
+        raise ConfigError(
+            "All draws of one item do not fit into the memory, which aligning them takes",
+            expected=f"at least {int(_COPIES * _WORKERS * image[:, :1].nbytes) + 1} bytes",
+            got=limit,
+            remedy="allow more memory, or leave `align` out",
+        )
     slice_bytes = min(_SLICE, limit // _SLICES)
     grid = []
     for a in range(0, items, n_items):
         row = []
         for b in range(0, rows, n_rows):
             part = image[:, a : a + n_items, :, b : b + n_rows]
-            delayed = dask.delayed(_kernel)(part, function, name, levels, limits, slice_bytes)
+            delayed = dask.delayed(_kernel)(
+                part, function, name, levels, limits, slice_bytes, align
+            )
             shape = (probe.shape[0], part.shape[1], probe.shape[2], part.shape[3], columns)
             row.append(dask.array.from_delayed(delayed, shape, probe.dtype))
         grid.append(row)
@@ -103,6 +116,7 @@ def summarize(
         **{str(k): v for k, v in dataset.attrs.items() if isinstance(v, str | int | float)},
         "draws": draws,
         "transform": name,
+        "aligned": int(align),
         "sciinv_version": sciinv.__version__,
     }
     return out.compute() if stack.nbytes <= limit // 2 else out
@@ -269,6 +283,7 @@ def _kernel(
     levels: tuple[float, ...],
     limits: tuple[float, ...],
     slice_bytes: int = _SLICE,
+    align: bool = False,
 ) -> np.ndarray:
     """Return all summaries of one block, stacked: [summary, item, channel, y, x], its dtype.
 
@@ -276,6 +291,9 @@ def _kernel(
     """
     with _room:
         values = _read(part, slice_bytes)
+        if align:
+            for i in range(values.shape[1]):
+                alignment.align(values[:, i])
         _, items, _, rows, columns = values.shape
         step = max(1, slice_bytes // max(1, values[:, 0, :, 0].nbytes))
         out: np.ndarray | None = None

@@ -112,6 +112,9 @@ def summarize(
         list[float] | None, typer.Option(help="Value t of a map P(x > t); may be repeated.")
     ] = None,
     transform: Annotated[str, typer.Option(help="auto, identity or magnitude.")] = "auto",
+    align: Annotated[
+        bool, typer.Option("--align", help="Move the draws onto each other first.")
+    ] = False,
     dask: Annotated[
         str | None,
         typer.Option(help="Address of a dask scheduler whose workers do it, e.g. tcp://host:8786."),
@@ -123,7 +126,7 @@ def summarize(
     """Mean, standard deviation, quantiles and the field's quantities of a posterior store."""
     from sciinv import pipeline
 
-    display = {"transform": transform, "thresholds": threshold or []}
+    display = {"transform": transform, "thresholds": threshold or [], "align": align}
     if quantile:
         display["quantiles"] = quantile
     pipeline.summarize(

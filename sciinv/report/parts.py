@@ -75,8 +75,14 @@ def maps(
 ) -> str:
     """Return the panels: mean, classical images, truth, standard deviation, quantiles."""
     mean = summary["mean"]
+    what = "the image with the smallest expected error"
+    if summary.attrs.get("aligned"):
+        what = (
+            "of draws that were moved onto each other, since these data do not say where in the "
+            "field the source is; so are the maps below"
+        )
     images = {
-        "Posterior mean": (mean, "the image with the smallest expected error"),
+        "Posterior mean": (mean, what),
         **{
             k: (mean.copy(data=v), "the field’s usual reconstruction of the same data")
             for k, v in classical.items()

@@ -34,7 +34,7 @@ def source(name: str) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["double", "disc"])
 def test_draws_show_no_ring_where_there_is_none(name: str, repo: Path, tmp_path: Path) -> None:
-    """Read and sampled as in the M87 example; two minutes each on one core.
+    """Read and sampled as in the M87 example, with 40 levels; two minutes each on one core.
 
     One draw of eight may fall to the wrong side. 0.9 is about what eht-imaging reaches on such
     sources (docs/results.md).
