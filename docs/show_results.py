@@ -41,7 +41,7 @@ def draws_of(run: str, problem: str) -> xr.DataArray:
 
 def save(figure: Figure, name: str) -> None:
     """Write a figure as a PNG of 256 colours."""
-    image = Image.open(io.BytesIO(plots.png(figure, 110))).convert("RGB")
+    image = Image.open(io.BytesIO(plots.png(figure, 96))).convert("RGB")
     image = image.quantize(256, dither=Image.Dither.NONE)
     image.save(REPO / "docs/pictures" / name, optimize=True)
 
