@@ -49,7 +49,7 @@ LEVELS = (0.5, 0.8, 0.9)
 
 
 def sampler() -> samplers.DAPS:
-    """Return the sampler of workflows/configs/main.yaml, with κ = 2 instead of 3."""
+    """Return the sampler of workflows/configs/main.yaml, with κ = 2 and 60 levels (there 3, 40)."""
     prior = priors.load(PRIOR)
     return samplers.DAPS(prior, conditional="local", inflate=2, levels=60, sigma_max=1)
 
