@@ -197,14 +197,14 @@ def run(draws: int, wanted: list[int], prior: Path) -> None:
 def with_rings(r: dict[str, Any], stack: Any) -> dict[str, Any]:
     """Return a record with the word whether each of its images is a ring."""
 
-    def found(image: np.ndarray) -> bool:
-        return bool(ring_parameters(image, FIELD / SIZE).found)
+    def found(images: np.ndarray) -> list[bool]:
+        return ring_parameters(images, FIELD / SIZE).found.reshape(-1).tolist()
 
-    r["truth"]["ring"] = found(stack["truth"])
-    for one, image in zip(r["each"], stack["draws"], strict=True):
-        one["ring"] = found(image)
+    (r["truth"]["ring"],) = found(stack["truth"])
+    for one, ring in zip(r["each"], found(stack["draws"]), strict=True):
+        one["ring"] = ring
     for name, peer in r["ehtim"].items():
-        peer["ring"] = found(stack[name])
+        (peer["ring"],) = found(stack[name])
     return r
 
 
@@ -303,8 +303,8 @@ def table() -> None:
 def picture() -> None:
     """Write truth, eht-imaging, posterior mean and sd of the first source of each kind."""
     import matplotlib
+    from make_pictures import write
     from matplotlib.figure import Figure
-    from PIL import Image
 
     from sciinv import plots
     from sciinv.plots.style import STYLE, grid
@@ -329,9 +329,7 @@ def picture() -> None:
             row[0].set_ylabel(kind)
         row[0].plot([4, 24], [59, 59], color="white", lw=1.5)
         row[0].text(4, 57, "40 µas", color="white", fontsize=8, va="bottom")
-    image = Image.open(io.BytesIO(plots.png(figure, 110))).convert("RGB")
-    path = REPO / "docs/pictures/sources.png"
-    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    write("sources", figure)
 
 
 if __name__ == "__main__":

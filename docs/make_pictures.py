@@ -256,9 +256,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
-def write(name: str, figure: Figure) -> Path:
+def write(name: str, figure: Figure, dpi: int = 110) -> Path:
     """Write a figure as a PNG of 256 colours, which keeps it under 150 KB."""
-    image = Image.open(io.BytesIO(plots.png(figure, 110))).convert("RGB")
+    image = Image.open(io.BytesIO(plots.png(figure, dpi))).convert("RGB")
     buffer = io.BytesIO()
     image.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
     path = PICTURES / f"{name}.png"

@@ -75,14 +75,14 @@ def maps(
 ) -> str:
     """Return the panels: mean, classical images, truth, standard deviation, quantiles."""
     mean = summary["mean"]
-    what = "the image with the smallest expected error"
+    of_mean = "the image with the smallest expected error"
     if summary.attrs.get("aligned"):
-        what = (
+        of_mean = (
             "of draws that were moved onto each other, since these data do not say where in the "
             "field the source is; so are the maps below"
         )
     images = {
-        "Posterior mean": (mean, what),
+        "Posterior mean": (mean, of_mean),
         **{
             k: (mean.copy(data=v), "the field’s usual reconstruction of the same data")
             for k, v in classical.items()
