@@ -132,11 +132,12 @@ class Prior:
     """A prior: a file, or one in closed form.
 
     Attributes:
-        path: A .safetensors file, or None.
+        path: A .safetensors file or the description of another network (.yaml), or None.
         kind: "file" or "gaussian".
         mean: Mean of every pixel, units of the image.
         sd: Standard deviation of every pixel, units of the image.
         length: Correlation length in pixels; 0 for white.
+        network: The FILE.py:CLASS that a description names and that may therefore be run.
     """
 
     path: str | None = None
@@ -144,11 +145,12 @@ class Prior:
     mean: float = 0.0
     sd: float = 1.0
     length: float = 0.0
+    network: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The prior's file, where it has one."""
-        return (self.path,) if self.path else ()
+        """The prior's file, where it has one, and that of its network's class."""
+        return ((self.path,) if self.path else ()) + file_of(self.network or "")
 
 
 @dataclass(frozen=True)
@@ -351,6 +353,7 @@ def _check(problem: Problem, where: str) -> None:
             got=f"reader {problem.data.reader} without a path",
             remedy="add the path",
         )
+    _check_prior(problem.prior, f"{where}.prior")
     places = [(f"{where}.data.path", p) for p in problem.data.paths]
     places += [(f"{where}.data.reader", p) for p in file_of(problem.data.reader)]
     places += [(f"{where}.operator.name", p) for p in problem.operator.files]
@@ -379,6 +382,25 @@ def _check(problem: Problem, where: str) -> None:
                 got=key,
                 remedy=close_to(key, allowed) or "remove it, or choose the sampler that has it",
             )
+
+
+def _check_prior(prior: Prior, where: str) -> None:
+    if (prior.kind == "file") != bool(prior.path) or (prior.network and not prior.path):
+        raise ConfigError(
+            "The prior is either a file or in closed form",
+            where=where,
+            expected="{kind: file, path: FILE}, or {kind: gaussian, mean: …, sd: …, length: …}",
+            got=f"kind: {prior.kind}, path: {prior.path}, network: {prior.network}",
+            remedy="give path (and network) for kind file only",
+        )
+    if prior.network and not file_of(prior.network):
+        raise ConfigError(
+            "The network of a prior is named by its file and class",
+            where=f"{where}.network",
+            expected="FILE.py:CLASS, as the prior's description names it",
+            got=prior.network,
+            remedy="append a colon and the name of the class",
+        )
 
 
 def _check_name(name: str, known: Any, where: str, what: str) -> None:

@@ -21,7 +21,9 @@ from sciinv.jobs import Say
 from sciinv.places import is_remote, locate, located_name
 
 
-def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Path:
+def prepare(
+    data: Data, out: str | Path, items: int = 1, say: Say = print, *, overwrite: bool = False
+) -> Path:
     """Read raw data into a measurement store.
 
     A reader that selects items and tells their number (see `sciinv.convert`) is read item by item,
@@ -29,15 +31,17 @@ def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Pa
 
     Args:
         data: The reader, its path and options.
-        out: The store to make; replaced where it is there already.
+        out: The store to make.
         items: Items that will be sampled, at least.
         say: Takes lines of progress.
+        overwrite: Replace a store of ours that is there already: for jobs that own their output.
 
     Raises:
         DataError: The data cannot be read, or hold fewer items.
     """
     from sciinv import convert
 
+    store.check_free(out, "measurement", overwrite)
     chosen = convert.all_items(data)
     dataset = None if chosen else read(data)
     found = len(chosen or ()) if dataset is None else dataset.sizes.get("item", 0)
@@ -53,9 +57,9 @@ def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Pa
         say(f"the measurement holds {found} items, of which the first {items} are sampled")
     if dataset is None:
         say(f"{found} items, read one by one")
-        return convert.convert(data, out, items=chosen)
+        return convert.convert(data, out, items=chosen, overwrite=overwrite)
     say(f"y {dict(dataset['y'].sizes)}, operator {dataset.attrs.get('operator')}")
-    return store.write_measurement(dataset, out, overwrite=True)
+    return store.write_measurement(dataset, out, overwrite=overwrite)
 
 
 def read(data: Data) -> xr.Dataset:
@@ -82,9 +86,16 @@ def read(data: Data) -> xr.Dataset:
     return function(*arguments, **data.options)
 
 
-def merge(shards: Iterable[str | Path], out: str | Path, *, draws: int, items: int) -> Path:
+def merge(
+    shards: Iterable[str | Path],
+    out: str | Path,
+    *,
+    draws: int,
+    items: int,
+    overwrite: bool = False,
+) -> Path:
     """Make one posterior store of the shards; see `store.merge_posteriors`."""
-    return store.merge_posteriors(shards, out, draws=draws, items=items, overwrite=True)
+    return store.merge_posteriors(shards, out, draws=draws, items=items, overwrite=overwrite)
 
 
 def summarize(
@@ -96,12 +107,13 @@ def summarize(
     domain: Sequence[str] = (),
     scheduler: str | None = None,
     memory: int | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the summary store of a posterior store, and the field's quantities; out of core.
 
     Args:
         posterior: The posterior store.
-        out: The summary store to make; replaced where it is there already.
+        out: The summary store to make.
         quantities: The JSON file of the quantities to make.
         display: `transform`, `thresholds`, `quantiles` and `align` of `uncertainty.summarize`.
         domain: Names of quantities, see `sciinv.domain`.
@@ -109,19 +121,22 @@ def summarize(
             posterior store under the same path. This process alone if None.
         memory: Bytes that draws (half) and maps (half) may take in each process, beside what the
             program itself takes.
+        overwrite: Replace a store of ours, and the file of the quantities, that are there already.
 
     Raises:
-        SciinvError: The scheduler does not answer; see `uncertainty.summarize` and
+        SciinvError: A name is taken; the scheduler does not answer; see `uncertainty.summarize` and
             `domain.measure`.
     """
     from sciinv import domain as field
     from sciinv import uncertainty
 
+    store.check_free(out, "summary", overwrite)
     if quantities is not None:
+        store.check_new([quantities], overwrite)
         image = uncertainty.as_dataset(posterior)["image"]
         field.write(field.measure(image, domain), quantities)
     wanted = {k: v for k, v in (display or {}).items() if k in SUMMARY}
     with uncertainty.workers(scheduler):
         half = None if memory is None else memory // 2
         summary = uncertainty.summarize(posterior, **wanted, memory=half)
-        return uncertainty.write_summary(summary, out, overwrite=True, memory=half)
+        return uncertainty.write_summary(summary, out, overwrite=overwrite, memory=half)

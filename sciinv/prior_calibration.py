@@ -29,6 +29,7 @@ from sciinv.priors.network import LearnedPrior
 from sciinv.samplers import DAPS
 from sciinv.samplers.base import Sampler
 from sciinv.store.atomic import write_file
+from sciinv.store.ours import check_new
 
 OPERATORS = ("fourier", "ct")
 SHARE, LOWEST, VIEWS, WEDGE = 0.26, 0.04, 15, 60.0
@@ -270,6 +271,7 @@ def run(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    overwrite: bool = False,
 ) -> tuple[Path, list[tuple[str, list[tuple[str, str]]]]]:
     """Calibrate DAPS under the prior in a file, and write PRIOR-KIND.json and .png.
 
@@ -286,6 +288,7 @@ def run(
         seed: Seed of everything.
         progress: Called with (truths done, truths).
         say: Takes a line of progress.
+        overwrite: Write over the files of an earlier calibration.
 
     Returns:
         The file, and a (name, rows) per sampler for a table.
@@ -295,6 +298,8 @@ def run(
     """
     from sciinv.priors import load
 
+    name = f"{Path(prior).stem}-{kind}"
+    check_new([Path(out) / f"{name}{end}" for end in (".json", ".png")], overwrite)
     torch.set_num_threads(1)
     model = load(prior)
     physics = operator(kind, model, noise, seed)
@@ -314,7 +319,7 @@ def run(
     }  # fmt: skip
     x0 = calibration.prior_draws(model, truths, model.train_shape, seed)
     found = {"sciinv": measure(DAPS(model, **settings), model, physics, x0, draws, seed, progress)}
-    path = write(out, f"{Path(prior).stem}-{kind}", found, about)  # not lost if the rest is
+    path = write(out, name, found, about)  # not lost if the rest is
     if published:
         few = x0[:published]
         found["sciinv, the same truths"] = measure(
@@ -322,7 +327,7 @@ def run(
         )
         loop = DAPS(model, conditional="published", levels=200)
         found["published loop"] = measure(loop, model, physics, few, draws, seed)
-        path = write(out, f"{Path(prior).stem}-{kind}", found, about)
+        path = write(out, name, found, about)
     return path, [(name, rows(m)) for name, m in found.items()]
 
 

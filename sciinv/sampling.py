@@ -25,7 +25,10 @@ Progress = Callable[[int, int], None]
 def load_prior(prior: Prior, shape: tuple[int, int, int], units: str = "") -> DiffusionPrior:
     """Return the prior of a configuration for images of this (C, H, W)."""
     if prior.path is not None:
-        return priors.load(locate(prior.path))
+        path = locate(prior.path)
+        if path.suffix == ".safetensors":  # weights and numbers: nothing in it can be run
+            return priors.load(path)
+        return priors.load(path, run=located_name(prior.network) if prior.network else False)
     power = gaussian_power(shape[1:], prior.sd, prior.length)
     return priors.Gaussian(torch.full(shape, prior.mean), power_spectrum=power, units=units)
 
@@ -141,6 +144,7 @@ def sample_shard(
     micro_batch: int | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Draw a block of draws of a block of items, and write it as a posterior store.
 
@@ -148,7 +152,7 @@ def sample_shard(
 
     Args:
         measurement: The measurement store.
-        out: The posterior store to make; replaced where it is there already.
+        out: The posterior store to make.
         operator: The operator and its parameters.
         prior: The prior.
         sampler: The sampler and its settings.
@@ -162,11 +166,13 @@ def sample_shard(
             numbers as any others, but their rounding is that of the smaller micro-batch.
         progress: Called with (levels done, levels in all).
         say: Takes lines of progress.
+        overwrite: Replace a store of ours that is there already: for jobs that own their output.
 
     Raises:
-        SciinvError: See `Sampler.sample` and `store.write_posterior`.
+        SciinvError: The name is taken; see `Sampler.sample` and `store.write_posterior`.
     """
     _check_device(device)
+    store.check_free(out, "posterior", overwrite)
     torch.set_num_threads(1)
     dataset = store.open_measurement(measurement)
     parts = []
@@ -212,7 +218,7 @@ def sample_shard(
         about["micro_batch_at_start"] = started
     observed = dataset[["y"]].isel(item=list(items)).assign_coords(item=list(items))
     return store.write_posterior(
-        posterior, out, observed=observed, provenance=about, shard=shard, overwrite=True
+        posterior, out, observed=observed, provenance=about, shard=shard, overwrite=overwrite
     )
 
 

@@ -5,4 +5,4 @@ with guard(snakemake.log[0]) as say:
     from sciinv.config import Data
 
     data = Data(**snakemake.params.data["data"])
-    pipeline.prepare(data, snakemake.output.measurement, snakemake.params.needed, say)
+    pipeline.prepare(data, snakemake.output.measurement, snakemake.params.needed, say, overwrite=True)
