@@ -12,12 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciinv.errors import DataError
-from sciinv.operators.closure_sets import Count, amplitude_cholesky, closure_set
+from sciinv.operators.parts.closure_sets import Count, amplitude_cholesky, closure_set
 from sciinv.readers.parts import looks_sky
 from sciinv.readers.parts.looks import with_warnings
-from sciinv.readers.uvfits_file import read_table
-from sciinv.readers.uvfits_writer import write
-from sciinv.readers.vlbi import SCAN_GAP_S, VisibilityTable, concatenate
+from sciinv.readers.parts.uvfits_file import read_table
+from sciinv.readers.parts.uvfits_writer import write
+from sciinv.readers.parts.vlbi import SCAN_GAP_S, VisibilityTable, concatenate
 
 __all__ = ["read", "read_table", "write"]
 
@@ -77,7 +77,7 @@ def read(
         intra_site_wavelengths: Length below which a baseline is within a site, wavelengths. None
             takes stations less than 10 km apart, where the longest baseline is 80 times the
             length of theirs.
-        count: Closure set, see `sciinv.operators.closure_sets`.
+        count: Closure set, see `sciinv.operators.parts.closure_sets`.
         gain_sd: For amplitudes: standard deviation of ln|g| of each station in each scan, one
             number, or by station name ("*" for all others). The a-priori budget of April 2017 is
             7 to 22 % of the SEFD, half of that in g; the LMT is worse than its budget (EHT
@@ -116,7 +116,7 @@ def read(
             remedy="choose one of the three",
         )
     paths = [path] if isinstance(path, str | Path) else list(path)
-    asked = {"source": source, "freqsel": freqsel, "subarray": subarray}
+    asked: dict[str, Any] = {"source": source, "freqsel": freqsel, "subarray": subarray}
     raw = [read_table(p, **asked, average_ifs=average_ifs, uv_units=uv_units) for p in paths]
     stated = _stated(raw[0])
     field = field_of_view_uas if field_of_view_uas is not None else stated and stated[1]

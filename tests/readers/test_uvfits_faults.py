@@ -282,6 +282,6 @@ def test_a_compressed_file_that_unpacks_without_end_is_refused(
     path = tmp_path / "a.uvfits.gz"
     with gzip.open(path, "wb") as stream:
         stream.write(bytes(4 << 20))
-    monkeypatch.setattr("sciinv.readers.uvfits_file.LEAST_UNPACKED", 1 << 16)
+    monkeypatch.setattr("sciinv.readers.parts.uvfits_file.LEAST_UNPACKED", 1 << 16)
     with pytest.raises(DataError, match="unpacks to too much"):
         uvfits.read_table(path)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.errors import DataError
-from sciinv.readers.vlbi import VisibilityTable
+from sciinv.readers.parts.vlbi import VisibilityTable
 
 LIGHT_M_PER_S = 299_792_458.0
 BRIGHTEST_JY = 1e9  # the active Sun is 1e7
