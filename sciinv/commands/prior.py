@@ -35,9 +35,9 @@ def train(
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
 ) -> None:
     """Train a prior; goes on from its latest checkpoint, and writes the file when done."""
-    from sciinv.config_schema import read_yaml
-    from sciinv.priors import training
-    from sciinv.priors.recipes import TrainConfig
+    from sciinv.config.schema import read_yaml
+    from sciinv.priors.learned import training
+    from sciinv.priors.learned.recipes import TrainConfig
 
     read_yaml(config)  # says where the YAML is wrong
     chosen = TrainConfig.of_file(config)
@@ -55,10 +55,10 @@ def fit_widths(
     seed: Annotated[int, typer.Option(min=0, help="Seed of draws, noise and fit.")] = 0,
 ) -> None:
     """Add to a prior where in the image its denoiser errs (for `conditional: local`)."""
-    from sciinv import prior_widths
+    from sciinv.priors.widths.fit import add_local
 
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
-    typer.echo(prior_widths.add_local(prior, images, pairs, steps, seed, say))
+    typer.echo(add_local(prior, images, pairs, steps, seed, say))
 
 
 def calibrate(
@@ -87,12 +87,12 @@ def calibrate(
 
     Writes calibration.json, ranks.npy and calibration.png.
     """
-    from sciinv import experiments
     from sciinv.commands.output import json_object, key_values, progress, table
     from sciinv.config import Operator, Prior, Sampler
+    from sciinv.steps.calibrate import calibrate
 
     with progress("truths") as report:
-        rows = experiments.calibrate(
+        rows = calibrate(
             measurement,
             out,
             operator=Operator(operator, json_object(params, "--params")),
@@ -130,7 +130,7 @@ def calibrate_prior(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure whether draws under a learned prior are calibrated: its own draws are the truths."""
-    from sciinv import prior_calibration as own
+    from sciinv.calibration import learned as own
     from sciinv.commands.output import key_values, progress, table
 
     settings = {"conditional": "spectral", **key_values(setting, "--setting")}
@@ -159,10 +159,10 @@ def benchmark(
     overwrite: Overwrite = False,
 ) -> None:
     """Compare the samplers with exact posteriors, and write the table."""
-    from sciinv import benchmark as cases
+    from sciinv.calibration.benchmark.run import GROUPS, run
     from sciinv.errors import ConfigError
 
-    known = cases.GROUPS
+    known = GROUPS
     chosen = tuple(group or known)
     if unknown := sorted(set(chosen) - set(known)):
         raise ConfigError(
@@ -173,4 +173,4 @@ def benchmark(
             remedy="name a known group",
         )
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
-    typer.echo(cases.run(out, full, chosen, progress=say, overwrite=overwrite))
+    typer.echo(run(out, full, chosen, progress=say, overwrite=overwrite))

@@ -296,7 +296,7 @@ def _remove_store(old: Path) -> None:
 def _is_ours(old: Path) -> bool:
     """Whether a folder may be removed: a store of ours, or one that another process removes."""
     try:
-        return not any(old.iterdir()) or content_of_others(old) is None
+        return not content_of_others(old)
     except OSError:
         return False
 

@@ -63,9 +63,9 @@ def check_free(path: str | os.PathLike[str], kind: str, overwrite: bool = False)
         raise _refused(target, kind, "a file")
     if not target.is_dir():
         raise _refused(target, kind, "neither a file nor a folder")
-    if not any(target.iterdir()):
-        return
     found = content_of_others(target)
+    if found == "":
+        return
     if found is not None:
         raise _refused(target, kind, found)
     if not overwrite:
@@ -100,7 +100,35 @@ def check_new(files: Iterable[str | os.PathLike[str]], overwrite: bool = False) 
 
 
 def content_of_others(folder: Path) -> str | None:
-    """Return what a folder holds that no sealed store of ours does; None for a store of ours."""
+    """Return what a folder holds that no sealed store of ours does.
+
+    None for a store of ours, "" for an empty folder or one that is gone.
+    """
+    found: str | None = ""
+    for _ in range(20):
+        before = _identity(folder)
+        if before is None:
+            return ""
+        try:
+            found = _content(folder)
+        except FileNotFoundError:
+            continue
+        if _identity(folder) == before:  # else another process has replaced it meanwhile
+            return found
+    return found
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _content(folder: Path) -> str | None:
+    if not os.listdir(folder):
+        return ""
     try:
         content = json.loads((folder / SEAL).read_bytes())
         own = set(content["files"])

@@ -11,9 +11,9 @@ import torch
 
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError, DivergenceError, PriorError
-from sciinv.priors import evaluation, files, training
+from sciinv.priors.learned import evaluation, files, training
+from sciinv.priors.learned.recipes import Pool, TrainConfig
 from sciinv.priors.phantoms import family
-from sciinv.priors.recipes import Pool, TrainConfig
 from sciinv.seeds import stream_seed
 
 
