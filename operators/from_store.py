@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.named import REGISTRY, find
+from sciinv.operators.named import REGISTRY, find, made
 
 
 def from_measurement(
@@ -82,7 +82,7 @@ def from_measurement(
         )
     cls = find(name)
     params = _gather(cls, name, dataset, item, dtype, overrides)
-    physics = cls(**params)
+    physics = made(cls, name, params)
     y = _tensor(dataset["y"], item, dtype).unsqueeze(0)
     spec = getattr(physics, "measurement_spec", None)
     if spec is not None and tuple(y.shape[1:]) != tuple(spec.shape):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sciinv.commands.output import Network, Overwrite
+from sciinv.errors import ConfigError
 
 _Measurement = Annotated[Path, typer.Argument(help="A measurement store.")]
 _Posterior = Annotated[Path, typer.Argument(help="A posterior store.")]
@@ -77,7 +78,9 @@ def sample(
             help="KEY=VALUE for the sampler, e.g. levels=50, conditional=tweedie, kernel=auto."
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws per item.")] = 32,
+    draws: Annotated[
+        int, typer.Option(min=2, help="Draws per item; one alone has no uncertainty.")
+    ] = 32,
     items: Annotated[
         int | None, typer.Option(min=1, help="Items, from the first; all by default.")
     ] = None,
@@ -93,6 +96,14 @@ def sample(
     from sciinv.steps.sample import sample_shard
 
     count = store.open_measurement(measurement).sizes["item"]
+    if items is not None and items > count:
+        raise ConfigError(
+            "The measurement holds fewer items than shall be sampled",
+            where="--items",
+            expected=f"at most {count}",
+            got=items,
+            remedy="lower it, or leave it out for all",
+        )
     with progress("sampling") as report:
         sample_shard(
             measurement,
@@ -101,7 +112,7 @@ def sample(
             prior=Prior(str(prior), network=network),
             sampler=Sampler(sampler, key_values(setting, "--setting")),
             draws=range(draws),
-            items=range(count if items is None else min(items, count)),
+            items=range(items or count),
             seed=seed,
             device=device,
             progress=report,

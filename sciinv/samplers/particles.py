@@ -34,7 +34,7 @@ from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.samplers.base import Sampler
 from sciinv.samplers.linear_model import Picture, regressed, tangent
-from sciinv.seeds import Streams
+from sciinv.seeds import Streams, at_least, positive, whole
 
 # Beyond this many unknowns regressing A costs more than it gives: a tangent serves.
 _REGRESSION_LIMIT = 128
@@ -71,10 +71,24 @@ class Particles(Sampler):
         threshold: float = 0.5,
         points: int = 64,
     ) -> None:
-        super().__init__(prior, group)
+        super().__init__(prior, at_least(1, whole(group, "group"), "group"))
         self.conditional = conditionals.build(conditional, prior)
-        self.sigmas = edm_grid(sigma_max or prior.sigma_max, sigma_min or prior.sigma_min, levels)
-        self.threshold, self.points = threshold, points
+        if isinstance(self.conditional, conditionals.Score):
+            raise ConfigError(
+                "The particle sampler needs a Gaussian conditional",
+                expected="tweedie, local, spectral, isotropic or published",
+                got=self.conditional.name,
+                remedy="take tweedie",
+            )
+        self.sigmas = edm_grid(
+            positive(prior.sigma_max if sigma_max is None else sigma_max, "sigma_max"),
+            positive(prior.sigma_min if sigma_min is None else sigma_min, "sigma_min"),
+            at_least(1, whole(levels, "levels"), "levels"),
+        )
+        if not 0 <= threshold <= 1:
+            raise ConfigError("The threshold is a share of the group", expected="0 … 1",
+                              got=threshold, remedy="take 0.5")  # fmt: skip
+        self.threshold, self.points = threshold, at_least(0, whole(points, "points"), "points")
 
     @property
     def steps(self) -> int:
@@ -138,6 +152,8 @@ class Particles(Sampler):
             log_w = log_w - problem.nll(x0.reshape(like.shape)) - picture.log_likelihood(x0)
         lowest = min(lowest, self._share(log_w))
         pick = self._resample(log_w, own)
+        # Neighbours in a systematic resampling are copies: draw i is to be any of the group.
+        pick = pick[own.rand((len(pick),), x0)[0].argsort()]
         x0 = x0[pick]
         report(len(self.sigmas))
         ancestors = float(len(torch.unique(pick))) / b
