@@ -89,7 +89,7 @@ def _from_hdf5(path: Path, dataset: str | None, partial: bool) -> np.ndarray:
 def _from_zarr(path: Path, dataset: str | None, partial: bool) -> Any:
     import zarr
 
-    root = zarr.open(path, mode="r")
+    root: Any = zarr.open(path, mode="r")
     if not isinstance(root, zarr.Array):
         root = root[_named(path, dataset, [name for name, _ in root.arrays()])]
     missing = int(root.nchunks) - int(root.nchunks_initialized)
