@@ -33,6 +33,8 @@ class NetworkSpec:
             tells F where it is, and what to return where nothing can be seen through the noise.
         phase: Take the slow phase off a complex image (channels real, imaginary) before F and put
             it back after, so that D(e^{iθ} x, σ) = e^{iθ} D(x, σ) whatever the weights.
+        turn: Take one constant phase off instead. In strong noise the slow phase is itself noise,
+            which F could not undo; the phase of the strongest slow waves is not.
     """
 
     channels: int = 1
@@ -42,6 +44,7 @@ class NetworkSpec:
     highpass: bool = False
     mean_size: tuple[int, int] | None = None
     phase: bool = False
+    turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,9 @@ class EDMNetwork(nn.Module):
         H, W = x.shape[-2:]
         p, own = self.spec.patch, self.unet.m_tail.weight.dtype
         x = _pad(x, 8 * p)
-        if self.spec.phase:
-            slow = _slow_phase(x)
+        turned = self.spec.phase or self.spec.turn
+        if turned:
+            slow = _slow_phase(x) if self.spec.phase else _constant_phase(x)
             x = _turn(x, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
         parts = [x.to(own)]
         if self.spec.highpass:
@@ -153,7 +157,7 @@ class EDMNetwork(nn.Module):
         x = self.unet.forward_unet(torch.cat([parts[0], maps, *parts[1:]], 1))
         if p > 1:
             x = F.pixel_shuffle(x, p)
-        if self.spec.phase:
+        if turned:
             x = _turn(x.to(slow.dtype), slow)
         return x[..., :H, :W]
 
@@ -164,6 +168,19 @@ def _slow_phase(x: Tensor) -> Tensor:
     coarse = F.avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)
     slow = F.interpolate(coarse, size=x.shape[-2:], mode="bilinear", align_corners=False)
     return slow / (slow.square().sum(1, keepdim=True) + 1e-12).sqrt()
+
+
+def _constant_phase(x: Tensor) -> Tensor:
+    """Return the unit complex number [B, 2, 1, 1] of Σ |X_k|² X_k over the slowest waves k."""
+    coarse = F.avg_pool2d(x, 8)
+    waves = torch.fft.fft2(torch.complex(coarse[:, 0], coarse[:, 1]), norm="ortho")
+    for axis in (-2, -1):
+        size = waves.shape[axis]
+        near = torch.arange(-min(3, size // 2), min(3, (size - 1) // 2) + 1, device=x.device)
+        waves = waves.index_select(axis, near % size)
+    total = (waves * waves.abs().square()).sum((-2, -1))
+    unit = torch.stack([total.real, total.imag], 1)
+    return (unit / (unit.square().sum(1, keepdim=True) + 1e-20).sqrt())[..., None, None]
 
 
 def _turn(x: Tensor, by: Tensor) -> Tensor:

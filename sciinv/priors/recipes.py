@@ -34,6 +34,7 @@ class TrainConfig:
         highpass: Whether the network also gets the image's fine structure in units of σ.
         mean: Whether it also gets the mean image of the class (families of one fixed size).
         phase: Whether the slow phase of complex images is taken off before the network.
+        turn: Whether one constant phase is taken off instead.
         sigma_data: Root mean square of the images, units of u.
         sigma_min: Smallest σ that the prior shall serve, units of u.
         sigma_max: Largest, units of u.
@@ -68,6 +69,7 @@ class TrainConfig:
     highpass: bool = False
     mean: bool = False
     phase: bool = False
+    turn: bool = False
     sigma_data: float = 0.5
     sigma_min: float = 0.01
     sigma_max: float = 30.0
@@ -170,7 +172,8 @@ class Pool:
         stream = torch.Generator().manual_seed(stream_seed(c.seed, "batch", step))
         picks = torch.randint(0, self.slots * c.block, (c.batch,), generator=stream).tolist()
         images = torch.stack([self.blocks[p // c.block][p % c.block] for p in picks]).float()
-        return self.kind.augment(images, stream)
+        images = self.kind.augment(images, stream)
+        return images if self.kind.vary is None else self.kind.vary(images, stream)
 
 
 def images_of(

@@ -142,7 +142,14 @@ def spec_of(config: TrainConfig, kind: Family) -> NetworkSpec:
     """Return the sizes of the network of a run."""
     size = kind.shape[1:] if config.mean else None
     return NetworkSpec(
-        kind.shape[0], config.nc, config.nb, config.patch, config.highpass, size, config.phase
+        kind.shape[0],
+        config.nc,
+        config.nb,
+        config.patch,
+        config.highpass,
+        size,
+        config.phase,
+        config.turn,
     )
 
 
@@ -216,6 +223,7 @@ _PLACES = (
     "highpass",
     "mean",
     "phase",
+    "turn",
 )
 
 

@@ -31,6 +31,9 @@ class Family:
         licence: Licence of the source data, for the model card.
         summary: One sentence on the class, for the model card.
         limits: What the class lacks, so what a prior of it is not good for.
+        split: (source, held out?) → what the images of one side are made from, where people or
+            objects are either trained on or held out; block 0 of a seed is held out.
+        vary: Changes a training batch as a whole (its size, its orientation), or None.
     """
 
     name: str
@@ -47,9 +50,13 @@ class Family:
     licence: str
     summary: str
     limits: str
+    split: Callable[[object, bool], object] | None = None
+    vary: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
     def pool(self, seed: int, block: int, count: int, source: object) -> Tensor:
         """Return `count` pool images as float16 [N, C, H', W']; equal keys, equal images."""
+        if self.split is not None:
+            source = self.split(source, block == 0)
         images = [
             self.generate(np.random.default_rng([seed, block, i]), source) for i in range(count)
         ]
@@ -68,9 +75,10 @@ def dihedral(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 def family(name: str) -> Family:
     """Return the family of that name; `ConfigError` lists the known ones."""
-    from sciinv.priors.phantoms import blackholes, brains, discs
+    from sciinv.priors.phantoms import blackholes, brains, discs, heads
 
-    known = {f.name: f for f in (blackholes.FAMILY, discs.FAMILY, brains.FAMILY)}
+    families = (blackholes.FAMILY, discs.FAMILY, brains.FAMILY, heads.FAMILY, heads.CROPS)
+    known = {f.name: f for f in families}
     if name not in known:
         raise ConfigError(
             "The training configuration names an unknown family of images",
