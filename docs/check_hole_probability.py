@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from sciinv import operators, readers, sampling
+from sciinv import operators, readers
 from sciinv.config import Config
 from sciinv.readers import htc2022
+from sciinv.steps.build import load_prior, method
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIG = REPO / "workflows/configs/helsinki.yaml"
@@ -38,8 +39,8 @@ def run(names: list[str]) -> None:
         data = readers.find(problem.data.reader)(REPO / problem.data.path, **problem.data.options)
         physics, y = operators.from_measurement(data)
         spec = physics.image_spec
-        prior = sampling.load_prior(problem.prior, spec.shape, spec.units)
-        sampler = sampling.method(problem.sampler, prior)
+        prior = load_prior(problem.prior, spec.shape, spec.units)
+        sampler = method(problem.sampler, prior)
         found = sampler.sample(y, physics, draws=problem.draws, seed=config.run.seed)
         np.save(file, found["image"].values[:, 0, 0])
         sys.stdout.write(f"{problem.name} {found['seconds'].values.mean():.1f} s a draw\n")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sciinv import priors
-from sciinv.priors.evaluation import unconditional
+from sciinv.priors.learned.evaluation import unconditional
 from sciinv.priors.phantoms import family
 
 REPO = Path(__file__).resolve().parents[1]

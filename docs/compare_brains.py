@@ -27,7 +27,7 @@ import torch
 from scipy.interpolate import PchipInterpolator
 
 from sciinv import metrics, operators, priors, readers, samplers
-from sciinv.operators import mri_coils, mri_masks
+from sciinv.operators.parts import mri_coils, mri_masks
 from sciinv.priors.phantoms import brains
 
 REPO = Path(__file__).resolve().parents[1]

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 
 from sciinv import metrics, operators, priors, readers, samplers
-from sciinv.alignment import aligned
-from sciinv.operators.sky import SkyTransform
+from sciinv.operators.parts.sky_transform import SkyTransform
 from sciinv.priors.phantoms import blackholes
-from sciinv.readers import uvfits, vlbi
-from sciinv.ringfit import ring_parameters
+from sciinv.quantities.ringfit import ring_parameters
+from sciinv.readers import uvfits
+from sciinv.readers.parts import vlbi
+from sciinv.uncertainty.alignment import aligned
 
 REPO = Path(__file__).resolve().parents[1]
 DAY = REPO / "data/eht/SR1_M87_2017_101_lo_hops_netcal_StokesI.uvfits"

@@ -7,8 +7,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from sciinv import calibration_plane as plane
 from sciinv.calibration import sliced_wasserstein
+from sciinv.calibration.benchmark import plane
 from sciinv.plots.style import FOUND, STYLE, png
 
 DRAWS = 1000

@@ -22,7 +22,8 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from sciinv import pipeline, store
+from sciinv import store
+from sciinv.steps.summarize import summarize
 from sciinv.store.atomic import walk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +106,7 @@ def measure(folder: Path) -> Costs:
     found.numbers["shard: folders"] = sum(1 for p in path.rglob("*") if p.is_dir()) + 1
     found.numbers["shard: stored ÷ values"] = disk(path) / full["image"].nbytes
     with found.cpu("summarize, s/GB", full["image"].nbytes / 1e9):
-        summary = pipeline.summarize(path, folder / "s.zarr")
+        summary = summarize(path, folder / "s.zarr")
     found.numbers["summary: bytes per item"] = disk(summary) / SHARD_ITEMS
     del full, y, raw
 

@@ -19,10 +19,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sciinv import operators, plots, readers, samplers, sampling, store
+from sciinv import operators, plots, readers, samplers, store
 from sciinv.config import Config
 from sciinv.plots.panel import scale_bar, shared_limits, show
 from sciinv.plots.style import FOUND, STYLE, grid
+from sciinv.steps.build import load_prior
 
 REPO = Path(__file__).resolve().parents[1]
 PICTURES = REPO / "docs" / "pictures"
@@ -225,7 +226,7 @@ def photoacoustic() -> Figure:
     data = readers.find(f"{examples / 'vessels.py'}:read")(**problem.data.options)
     physics, y = operators.from_measurement(data)
     spec = physics.image_spec
-    prior = sampling.load_prior(problem.prior, spec.shape, spec.units)
+    prior = load_prior(problem.prior, spec.shape, spec.units)
     sampler = samplers.build(problem.sampler.kind, prior, **problem.sampler.settings)
     draws = sampler.sample(y, physics, draws=problem.draws, seed=config.run.seed)["image"]
     truth = a_map(data["truth"].values, physics)

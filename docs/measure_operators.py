@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from sciinv import operators, readers
-from sciinv.operators import mri_coils, mri_masks
+from sciinv.operators.parts import mri_coils, mri_masks
 from sciinv.operators.stack import stack
 
 REPO = Path(__file__).resolve().parents[1]

@@ -16,10 +16,10 @@ from make_pictures import write
 from matplotlib.figure import Figure
 
 from sciinv import plots
-from sciinv.alignment import aligned
 from sciinv.plots.panel import scale_bar, show
 from sciinv.plots.style import STYLE, grid
 from sciinv.readers import htc2022
+from sciinv.uncertainty.alignment import aligned
 
 REPO = Path(__file__).resolve().parents[1]
 DAYS = {

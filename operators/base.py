@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -115,3 +115,22 @@ def _check(physics: object, what: str, value: Tensor, shape: tuple[int, ...]) ->
             got=value.dtype,
             remedy="convert it with .float(), complex values with torch.view_as_real",
         )
+
+
+def image_shape(physics: Any) -> tuple[int, int, int]:
+    """Return (C, H, W) of an operator's image, from `image_spec` or deepinv's `img_size`.
+
+    Raises:
+        OperatorError: The operator says neither.
+    """
+    spec = getattr(physics, "image_spec", None)
+    shape = spec.shape if spec is not None else getattr(physics, "img_size", None)
+    if shape is None or len(shape) != 3:
+        raise OperatorError(
+            "The operator does not say the shape of its image",
+            where=type(physics).__name__,
+            expected="image_spec, or img_size = (C, H, W)",
+            got=shape,
+            remedy="set self.image_spec, or img_size, in the operator's constructor",
+        )
+    return int(shape[0]), int(shape[1]), int(shape[2])

@@ -14,9 +14,9 @@ from torch import Tensor
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Poisson, WeightedNoise
 from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec
-from sciinv.operators.ct_fbp import fbp, sirt
-from sciinv.operators.ct_geometry import Geometry
-from sciinv.operators.ct_projector import Projector
+from sciinv.operators.parts.ct_classical import fbp, sirt
+from sciinv.operators.parts.ct_geometry import Geometry
+from sciinv.operators.parts.ct_projector import Projector
 
 
 class CT(Declared, LinearPhysics):

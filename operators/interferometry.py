@@ -22,9 +22,9 @@ from torch import Tensor
 
 from sciinv.likelihoods import Gaussian, WeightedNoise
 from sciinv.operators.base import Declared, MeasurementSpec
-from sciinv.operators.clean import clean
-from sciinv.operators.maxent import maximum_entropy
-from sciinv.operators.sky import (
+from sciinv.operators.parts.clean import clean
+from sciinv.operators.parts.maximum_entropy import maximum_entropy
+from sciinv.operators.parts.sky_transform import (
     Pixel,
     SkyTransform,
     baselines,

@@ -10,8 +10,8 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators import mri_checks
 from sciinv.operators.base import Declared, MeasurementSpec
+from sciinv.operators.parts import mri_arguments
 
 CACHE_ELEMENTS = 1 << 19  # complex numbers that the CPU transforms at once: stays in its cache
 DEVICE_ELEMENTS = 1 << 26  # the same on an accelerator: bounds its memory (0.5 GB in complex64)
@@ -67,8 +67,8 @@ class MultiCoilMRI(Declared, LinearPhysics):
         scale: float = 1.0,
         units: str = "arbitrary units",
     ) -> None:
-        kept = mri_checks.as_mask(mask)
-        maps = mri_checks.as_maps(coil_maps, image_shape)
+        kept = mri_arguments.as_mask(mask)
+        maps = mri_arguments.as_maps(coil_maps, image_shape)
         sets, coils, h, w = maps.shape
         grid_h, grid_w = kept.shape
         if h > grid_h or w > grid_w:
@@ -79,7 +79,8 @@ class MultiCoilMRI(Declared, LinearPhysics):
                 got=f"{h} × {w}",
                 remedy="give maps on the image grid of the mask, or an image_shape",
             )
-        super().__init__(noise_model=mri_checks.noise(noise_sd, coils), img_size=(2 * sets, h, w))
+        noise_model = mri_arguments.noise(noise_sd, coils)
+        super().__init__(noise_model=noise_model, img_size=(2 * sets, h, w))
         self.scale = float(torch.as_tensor(scale))
         self.grid = (grid_h, grid_w)
         self.samples = int(kept.sum())
@@ -91,7 +92,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         self.register_buffer("mask", kept)
         self.register_buffer("_maps", torch.view_as_real(maps).contiguous())
         self._index_samples(kept)
-        self.image_spec = mri_checks.image_spec(h, w, pixel_mm, sets, units)
+        self.image_spec = mri_arguments.image_spec(h, w, pixel_mm, sets, units)
         self.measurement_spec = MeasurementSpec(
             ("part", "coil", "sample"), (2, coils, self.samples), units
         )

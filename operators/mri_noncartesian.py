@@ -11,9 +11,9 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators import mri_checks
 from sciinv.operators.base import Declared, MeasurementSpec
 from sciinv.operators.mri import _conjugate_gradient, _Linear
+from sciinv.operators.parts import mri_arguments
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}  # relative error that finufft may make
 
@@ -51,14 +51,15 @@ class NonCartesianMRI(Declared, LinearPhysics):
         units: str = "arbitrary units",
     ) -> None:
         _finufft()
-        maps = mri_checks.as_maps(coil_maps, None)
+        maps = mri_arguments.as_maps(coil_maps, None)
         sets, coils, h, w = maps.shape
         points = _as_trajectory(trajectory, h, w)
-        super().__init__(noise_model=mri_checks.noise(noise_sd, coils), img_size=(2 * sets, h, w))
+        noise_model = mri_arguments.noise(noise_sd, coils)
+        super().__init__(noise_model=noise_model, img_size=(2 * sets, h, w))
         self.register_buffer("trajectory", points)
         # real and imaginary part last, since Module.to drops imaginary parts
         self.register_buffer("_maps", torch.view_as_real(maps.contiguous()))
-        self.image_spec = mri_checks.image_spec(h, w, pixel_mm, sets, units)
+        self.image_spec = mri_arguments.image_spec(h, w, pixel_mm, sets, units)
         self.measurement_spec = MeasurementSpec(
             ("part", "coil", "sample"), (2, coils, len(points)), units
         )

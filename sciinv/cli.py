@@ -12,7 +12,7 @@ from sciinv import __version__
 from sciinv.commands import operator, posterior, prior, workflow
 from sciinv.commands.output import print_error
 from sciinv.errors import SciinvError
-from sciinv.jobs import quiet_imports
+from sciinv.run.job import quiet_imports
 
 app = typer.Typer(
     name="sciinv",

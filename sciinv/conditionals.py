@@ -17,6 +17,7 @@ from sciinv.covariances import Covariance, Fourier, Isotropic
 from sciinv.diffusion import probability_flow, reverse_sde, to_zero
 from sciinv.errors import ConfigError
 from sciinv.priors.base import Prior
+from sciinv.registry import find
 from sciinv.seeds import Streams
 
 
@@ -112,8 +113,8 @@ class SpectralWidth(FittedWidth):
 class LocalWidth(FittedWidth):
     """N(D(x_t, σ), diag(s) K diag(s)): a width per pixel, fitted, that follows D's picture.
 
-    See `sciinv.priors.local`. It needs no factor where the chain's states are those of the fit, as
-    with `renoise="bridge"`.
+    See `sciinv.priors.widths.local`. It needs no factor where the chain's states are those of the
+    fit, as with `renoise="bridge"`.
     """
 
     name = "local"
@@ -218,14 +219,7 @@ def build(conditional: str | Conditional, prior: Prior) -> Conditional:
     """
     if isinstance(conditional, Conditional):
         return conditional
-    if conditional not in CONDITIONALS:
-        raise ConfigError(
-            "There is no conditional of this name",
-            expected=", ".join(CONDITIONALS),
-            got=conditional,
-            remedy="name a known model of p(x0 | x_t)",
-        )
-    return CONDITIONALS[conditional](prior)
+    return find("conditional", conditional, CONDITIONALS)(prior)
 
 
 __all__ = [

@@ -11,14 +11,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import Tensor
 
 from sciinv.errors import ConfigError
-from sciinv.priors.base import Prior
 from sciinv.seeds import Streams
+
+if TYPE_CHECKING:
+    from sciinv.priors.base import Prior
 
 
 def edm_grid(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) -> np.ndarray:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from sciinv import operators, pipeline, priors, readers, samplers, sampling, units
+from sciinv import operators, priors, readers, samplers, units
 from sciinv.config import Config, Data, Operator, Prior
 from sciinv.errors import PriorError
+from sciinv.steps.check import check
+from sciinv.steps.prepare import prepare
 
 
 @pytest.mark.parametrize(
@@ -86,9 +88,9 @@ def test_the_check_before_the_first_draw_refuses_another_unit(repo: Path, tmp_pa
         "        'units': 'mm', 'source': 's', 'title': 't'})\n"
     )
     out = tmp_path / "m.zarr"
-    pipeline.prepare(Data(f"{tmp_path / 'two.py'}:read", None, {}), out, items=1)
+    prepare(Data(f"{tmp_path / 'two.py'}:read", None, {}), out, items=1)
     with pytest.raises(PriorError, match="different units"):
-        sampling.check(
+        check(
             out,
             Operator(f"{tmp_path / 'two.py'}:Two"),
             Prior(path="data/priors/mri.safetensors"),

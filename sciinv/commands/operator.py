@@ -26,8 +26,9 @@ def check_operator(
     seed: Annotated[int, typer.Option(help="Seed of the test images.")] = 0,
 ) -> None:
     """Test an operator: shape, dtype, device, linearity, dot-product, vjp, batch, noise."""
-    from sciinv import checks, operators, store
+    from sciinv import operators, store
     from sciinv.commands.output import json_object, say, table
+    from sciinv.operators.check import check_operator
 
     given = json_object(params, "--params")
     y = None
@@ -37,7 +38,7 @@ def check_operator(
         )
     else:
         physics = operators.load(operator, **given)
-    results = checks.check_operator(physics, y, seed)
+    results = check_operator(physics, y, seed)
     failed = [r for r in results if not r.ok]
     rows = [
         ("ok" if r.ok else "FAIL", r.name, r.expected, r.got, "" if r.ok else r.remedy)
@@ -55,8 +56,8 @@ def new_operator(
     ] = None,
 ) -> None:
     """Write a file with an operator to start from; it passes check-operator as it is."""
-    from sciinv import template
+    from sciinv.operators.new import write
 
-    written = template.write(name, path)
+    written = write(name, path)
     typer.echo(f"{written}")
     typer.echo(f"check it with: sciinv check-operator {written}:{name}")

@@ -41,16 +41,14 @@ def convert(
 
     Items are read in parallel and written one after the other: memory does not grow with them.
     """
-    from sciinv import convert as conversion
     from sciinv.commands.output import key_values, number_range, progress
     from sciinv.config import Data
+    from sciinv.steps.convert import convert
 
     path = raw[0] if len(raw) == 1 else tuple(raw)
     data = Data(reader, path, key_values(option, "--option"))
     with progress("items") as report:
-        conversion.convert(
-            data, out, items=number_range(items, "--items"), workers=workers, progress=report
-        )
+        convert(data, out, items=number_range(items, "--items"), workers=workers, progress=report)
     typer.echo(out)
 
 
@@ -75,13 +73,14 @@ def sample(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Draw images from the posterior of a measurement."""
-    from sciinv import sampling, store
+    from sciinv import store
     from sciinv.commands.output import json_object, key_values, progress
     from sciinv.config import Operator, Prior, Sampler
+    from sciinv.steps.sample import sample_shard
 
     count = store.open_measurement(measurement).sizes["item"]
     with progress("sampling") as report:
-        sampling.sample_shard(
+        sample_shard(
             measurement,
             out,
             operator=Operator(operator, json_object(params, "--params")),
@@ -124,12 +123,12 @@ def summarize(
     ] = None,
 ) -> None:
     """Mean, standard deviation, quantiles and the field's quantities of a posterior store."""
-    from sciinv import pipeline
+    from sciinv.steps.summarize import summarize as summarize_store
 
     display = {"transform": transform, "thresholds": threshold or [], "align": align}
     if quantile:
         display["quantiles"] = quantile
-    pipeline.summarize(
+    summarize_store(
         posterior,
         out,
         quantities,
@@ -158,11 +157,11 @@ def report(
     ] = None,
 ) -> None:
     """One HTML page and figures from the stores of a problem."""
-    from sciinv import reporting
     from sciinv.commands.output import json_object
     from sciinv.config import Operator
+    from sciinv.steps.report import Stores, make_report
 
-    shown = reporting.Stores(
+    shown = Stores(
         measurement,
         posterior,
         summary,
@@ -172,7 +171,7 @@ def report(
         items=items,
         reference=str(reference) if reference else None,
     )
-    typer.echo(reporting.make_report(shown, out))
+    typer.echo(make_report(shown, out))
 
 
 def verify(
@@ -188,8 +187,8 @@ def verify(
     ] = None,
 ) -> None:
     """Check that stores are whole, undamaged and finite, and say enough to be made again."""
-    from sciinv import redraw as trial
     from sciinv import store
+    from sciinv.steps import redraw as trial
 
     good = True
     for path in stores:

@@ -18,24 +18,113 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[
-        Path, typer.Argument(help="YAML file, e.g. workflows/configs/train-ct.yaml.")
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder or file of images (PNG, TIFF, NIfTI, DICOM, .npy, HDF5, Zarr), or the "
+            "YAML file of a run, e.g. workflows/configs/train-ct.yaml."
+        ),
     ],
-    finish: Annotated[
-        bool, typer.Option(help="Begin the final decay of the learning rate now.")
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .safetensors file to write.")
+    ] = None,
+    hours: Annotated[
+        float, typer.Option(min=0.001, help="Time for all of it; decides the network's size.")
+    ] = 1.0,
+    axis: Annotated[
+        str | None, typer.Option(help="Axis to cut volumes along: 0, 1, 2, axial, coronal, …")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Array of an HDF5, Zarr or .npz file.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help=r"Pattern of a subject in the paths, e.g. '(patient\d+)'.")
+    ] = None,
+    subjects: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns file and subject.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, help="Cut or pad to SIZE × SIZE pixels.")
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(min=16, help="Learn crops of CROP × CROP pixels.")
+    ] = None,
+    augment: Annotated[
+        str, typer.Option(help="auto (as the images are symmetric), none, or names: left-right, …")
+    ] = "auto",
+    phase: Annotated[
+        str, typer.Option(help="auto, none, or simulate: give real images smooth phases.")
+    ] = "auto",
+    scale: Annotated[
+        str, typer.Option(help="auto, none, or subject: divide by each one's 99th percentile.")
+    ] = "auto",
+    labels: Annotated[bool, typer.Option(help="Take masks and label maps too.")] = False,
+    units: Annotated[str, typer.Option(help="Unit of a value, where no file says it.")] = "",
+    pixel: Annotated[
+        float | None, typer.Option(help="Side of a pixel, where no file says it.")
+    ] = None,
+    pixel_unit: Annotated[str, typer.Option(help="Unit of --pixel.")] = "mm",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="Only say what the images are like.")
     ] = False,
     fresh: Annotated[
         bool, typer.Option(help="Start anew instead of going on from the checkpoint.")
     ] = False,
-    export: Annotated[
-        bool, typer.Option(help="Only measure and write the prior of the latest checkpoint.")
+    finish: Annotated[
+        bool, typer.Option(help="YAML: begin the final decay of the learning rate now.")
     ] = False,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    export: Annotated[
+        bool, typer.Option(help="YAML: only measure and write the prior of the last checkpoint.")
+    ] = False,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="YAML: stop after so many steps.")
+    ] = None,
 ) -> None:
-    """Train a prior; goes on from its latest checkpoint, and writes the file when done."""
-    from sciinv.config_schema import read_yaml
-    from sciinv.priors import training
-    from sciinv.priors.recipes import TrainConfig
+    """Train a prior on images, or as a YAML file says; goes on where it was stopped.
+
+    Of images it says what it finds in them and chooses, and writes the prior with its widths, its
+    calibration, samples and a card.
+    """
+    if images.suffix in (".yaml", ".yml"):
+        _train_configured(images, finish, fresh, export, max_steps)
+        return
+    from sciinv.errors import ConfigError
+    from sciinv.steps import train_images as step
+
+    if finish or export or max_steps is not None:
+        raise ConfigError(
+            "--finish, --export and --max-steps are for the YAML file of a run",
+            where="sciinv train",
+            expected="a .yaml file with them",
+            got=images,
+            remedy="leave them out: --hours ends the run",
+        )
+    choices = step.Choices(
+        axis, dataset, subject, subjects, size, crop, augment, phase, scale, labels, units, pixel,
+        pixel_unit, seed,
+    )  # fmt: skip
+    say = lambda line: typer.echo(line, err=True)  # noqa: E731
+    if inspect:
+        step.looked_at(images, choices, typer.echo)
+        return
+    if output is None:
+        raise ConfigError(
+            "Nothing says where the prior shall be written",
+            where="sciinv train",
+            expected="--output FILE.safetensors",
+            got="none",
+            remedy=f"add --output {images.stem or 'prior'}.safetensors",
+        )
+    typer.echo(step.train_images(images, output, hours, choices, fresh=fresh, say=say))
+
+
+def _train_configured(
+    config: Path, finish: bool, fresh: bool, export: bool, max_steps: int | None
+) -> None:
+    from sciinv.config.schema import read_yaml
+    from sciinv.priors.learned import training
+    from sciinv.priors.learned.recipes import TrainConfig
 
     read_yaml(config)  # says where the YAML is wrong
     chosen = TrainConfig.of_file(config)
@@ -53,10 +142,10 @@ def fit_widths(
     seed: Annotated[int, typer.Option(min=0, help="Seed of draws, noise and fit.")] = 0,
 ) -> None:
     """Add to a prior where in the image its denoiser errs (for `conditional: local`)."""
-    from sciinv import prior_widths
+    from sciinv.priors.widths.fit import add_local
 
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
-    typer.echo(prior_widths.add_local(prior, images, pairs, steps, seed, say))
+    typer.echo(add_local(prior, images, pairs, steps, seed, say))
 
 
 def calibrate(
@@ -83,12 +172,12 @@ def calibrate(
 
     Writes calibration.json, ranks.npy and calibration.png.
     """
-    from sciinv import experiments
     from sciinv.commands.output import json_object, key_values, progress, table
     from sciinv.config import Operator, Prior, Sampler
+    from sciinv.steps.calibrate import calibrate
 
     with progress("truths") as report:
-        rows = experiments.calibrate(
+        rows = calibrate(
             measurement,
             out,
             operator=Operator(operator, json_object(params, "--params")),
@@ -124,7 +213,7 @@ def calibrate_prior(
     seed: Annotated[int, typer.Option(min=0, help="Seed of truths, noise and draws.")] = 0,
 ) -> None:
     """Measure whether draws under a learned prior are calibrated: its own draws are the truths."""
-    from sciinv import prior_calibration as own
+    from sciinv.calibration import learned as own
     from sciinv.commands.output import key_values, progress, table
 
     settings = {"conditional": "spectral", **key_values(setting, "--setting")}
@@ -152,10 +241,10 @@ def benchmark(
     ] = None,
 ) -> None:
     """Compare the samplers with exact posteriors, and write the table."""
-    from sciinv import benchmark as cases
+    from sciinv.calibration.benchmark.run import GROUPS, run
     from sciinv.errors import ConfigError
 
-    known = cases.GROUPS
+    known = GROUPS
     chosen = tuple(group or known)
     if unknown := sorted(set(chosen) - set(known)):
         raise ConfigError(
@@ -165,4 +254,4 @@ def benchmark(
             got=", ".join(unknown),
             remedy="name a known group",
         )
-    typer.echo(cases.run(out, full, chosen, progress=lambda line: typer.echo(line, err=True)))
+    typer.echo(run(out, full, chosen, progress=lambda line: typer.echo(line, err=True)))

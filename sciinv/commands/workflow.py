@@ -41,7 +41,7 @@ def run(
     Only what is missing or depends on a change is done. Results come into the folder `results`
     of the working directory.
     """
-    from sciinv import launch
+    from sciinv.run import launch
 
     code = launch.run(
         config,
@@ -60,8 +60,8 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what is installed, what is missing, and what that prevents."""
-    from sciinv import doctor as examination
     from sciinv.commands.output import table
+    from sciinv.run import doctor as examination
 
     marks = {"ok": "ok", "note": "note", "bad": "FAIL"}
     findings = examination.examine(config)

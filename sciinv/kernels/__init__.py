@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
-from sciinv.errors import ConfigError
-from sciinv.kernels.base import Draw, Kernel, Problem, image_shape
+from sciinv.kernels.base import Draw, Kernel
 from sciinv.kernels.exact import Exact
 from sciinv.kernels.hmc import HMC
 from sciinv.kernels.langevin import Langevin, ReleasedLangevin
 from sciinv.kernels.metropolis import Metropolis
 from sciinv.kernels.newton import GaussNewton
 from sciinv.likelihoods import Gaussian
+from sciinv.operators.base import image_shape
+from sciinv.problem import Problem
+from sciinv.registry import find
 
 KERNELS: dict[str, type[Kernel]] = {
     k.name: k for k in (Exact, Langevin, HMC, Metropolis, GaussNewton)
@@ -63,11 +65,4 @@ def build(kernel: str | Kernel, problem: Problem, gaussian: bool = True) -> Kern
         if math.prod(image_shape(problem.physics)) <= DIFFERENCES_LIMIT:
             return GaussNewton()
         return Metropolis()
-    if kernel not in KERNELS:
-        raise ConfigError(
-            "There is no kernel of this name",
-            expected=", ".join(["auto", *KERNELS]),
-            got=kernel,
-            remedy="name a known kernel",
-        )
-    return KERNELS[kernel]()
+    return find("kernel", kernel, KERNELS, also="auto")()

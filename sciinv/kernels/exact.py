@@ -10,10 +10,11 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.covariances import Covariance, Implicit
 from sciinv.errors import ConfigError, DivergenceError
-from sciinv.kernels.base import Draw, Kernel, Problem
-from sciinv.kernels.linear import Linearised, normal_symbol, solve_dual, solve_primal
+from sciinv.kernels.base import Draw, Kernel
 from sciinv.likelihoods import Gaussian
+from sciinv.problem import Problem
 from sciinv.seeds import Streams
+from sciinv.solvers import Linearised, normal_symbol, solve_dual, solve_primal
 
 
 class Exact(Kernel):

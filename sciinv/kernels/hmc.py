@@ -7,9 +7,10 @@ import math
 import torch
 
 from sciinv.conditionals import Moments
-from sciinv.kernels.base import Draw, Kernel, Problem, per_lane
+from sciinv.kernels.base import Draw, Kernel
 from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.kernels.target import Target
+from sciinv.problem import Problem, per_lane
 from sciinv.seeds import Streams
 
 

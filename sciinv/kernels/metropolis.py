@@ -8,8 +8,9 @@ import torch
 
 from sciinv.conditionals import Moments
 from sciinv.errors import ConfigError
-from sciinv.kernels.base import Draw, Kernel, Problem, per_lane
+from sciinv.kernels.base import Draw, Kernel
 from sciinv.kernels.chain import effective_size, metropolis
+from sciinv.problem import Problem, per_lane
 from sciinv.seeds import Streams
 
 

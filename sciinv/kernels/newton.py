@@ -9,11 +9,12 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.errors import ConfigError
-from sciinv.kernels.base import Draw, Kernel, Problem, per_lane
+from sciinv.kernels.base import Draw, Kernel
 from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.kernels.exact import correct
-from sciinv.kernels.linear import Linearised, solve_dual
+from sciinv.problem import Problem, per_lane
 from sciinv.seeds import Streams
+from sciinv.solvers import Linearised, solve_dual
 
 
 class GaussNewton(Kernel):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sciinv.conditionals import Moments
-from sciinv.kernels.base import Problem
+from sciinv.problem import Problem
 from sciinv.seeds import Streams
 
 

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sciinv.priors.base import Prior
-    from sciinv.priors.files import save
     from sciinv.priors.gaussian import Gaussian
+    from sciinv.priors.learned.files import save
+    from sciinv.priors.learned.network import LearnedPrior
     from sciinv.priors.mixture import GaussianMixture
-    from sciinv.priors.network import LearnedPrior
-    from sciinv.priors.wrapper_files import load
-    from sciinv.priors.wrappers import WrappedPrior
+    from sciinv.priors.wrapped.load import load
+    from sciinv.priors.wrapped.prior import WrappedPrior
 
 _WHERE = {
     "Gaussian": "gaussian",
     "GaussianMixture": "mixture",
-    "LearnedPrior": "network",
+    "LearnedPrior": "learned.network",
     "Prior": "base",
-    "load": "wrapper_files",
-    "WrappedPrior": "wrappers",
-    "save": "files",
+    "load": "wrapped.load",
+    "WrappedPrior": "wrapped.prior",
+    "save": "learned.files",
 }
 __all__ = ["Gaussian", "GaussianMixture", "LearnedPrior", "Prior", "WrappedPrior", "load", "save"]
 

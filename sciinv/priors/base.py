@@ -30,7 +30,7 @@ class Prior(Denoiser):
         sigma_max: Largest σ, where x_t is noise to the eye, units of x.
         micro_batch: Lanes that one call handles: fixed, since rounding depends on it.
         widths: Fitted widths of p(x0 | x_t) (see `sciinv.priors.widths`), or None.
-        local: Fitted local widths (see `sciinv.priors.local`), or None.
+        local: Fitted local widths (see `sciinv.priors.widths.local`), or None.
         typical: Offset and root mean square of the class, units of x, where they are known.
         inflate: Factor on the fitted variances of a stationary width, found by calibration on the
             prior's own draws.

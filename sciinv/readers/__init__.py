@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sciinv.errors import ConfigError, DataError
+from sciinv.errors import DataError
+from sciinv.registry import find as known
+from sciinv.registry import from_file
 
 READERS: dict[str, str] = {
     "kspace": "Cartesian multi-coil k-space: fastMRI and ISMRMRD HDF5, BART, NumPy",
@@ -35,48 +35,9 @@ def find(name: str) -> Callable[..., Any]:
         ConfigError: There is no reader of this name.
         DataError: The file is not there, cannot be imported, or has no such function.
     """
-    if name in READERS:
-        return importlib.import_module(f"{__name__}.{name}").read
-    file, _, function = name.rpartition(":")
-    if not file.endswith(".py"):
-        raise ConfigError(
-            "There is no reader of this name",
-            expected=f"one of {', '.join(READERS)}, or FILE.py:FUNCTION",
-            got=name,
-            remedy="name a known reader, or the file and function of your own",
+    if ".py" in name:
+        return from_file(
+            name, "reader", callable, DataError, "a function that returns a measurement"
         )
-    found = getattr(_load(Path(file)), function, None)
-    if not callable(found):
-        raise DataError(
-            "The file holds no such function",
-            where=file,
-            expected="a function that returns a measurement (xarray.Dataset)",
-            got=function,
-            remedy="correct the name behind the colon",
-        )
-    return found
-
-
-def _load(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise DataError(
-            "The reader's file is not there",
-            where=path.absolute(),
-            expected="a Python file",
-            got="nothing",
-            remedy="check the path",
-        )
-    spec = importlib.util.spec_from_file_location(f"sciinv_reader_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise DataError(
-            "The reader's file cannot be imported",
-            where=path,
-            got=f"{type(error).__name__}: {error}",
-            remedy=f"run `python {path.name}` in its folder and mend what it says",
-        ) from error
-    return module
+    known("reader", name, READERS, also="FILE.py:FUNCTION")
+    return importlib.import_module(f"{__name__}.{name}").read

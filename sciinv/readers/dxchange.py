@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
-from sciinv.readers import transmission
+from sciinv.readers.parts import transmission
 from sciinv.readers.sinogram import measurement
 
 _PIXEL = "measurement/instrument/detector/actual_pixel_size_x"

@@ -15,8 +15,8 @@ import xarray as xr
 from scipy.optimize import least_squares
 
 from sciinv.errors import DataError
+from sciinv.readers.parts.transmission import binned, estimated_noise
 from sciinv.readers.sinogram import check_finite, measurement
-from sciinv.readers.transmission import binned, estimated_noise
 
 # y = a L − b L² of L mm acrylic, in 1/mm and 1/mm²: `fit_beam_hardening` of the challenge's
 # htc2022_solid_disc_full.mat (rms 0.016; a third or fourth power improves it by less than 1 %).

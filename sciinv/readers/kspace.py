@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
-from sciinv.operators import mri_coils, mri_masks
-from sciinv.readers import bart, fastmri, ismrmrd
-from sciinv.readers.kspace_base import KSpace, Reader, checked, opened_hdf5
+from sciinv.operators.parts import mri_coils, mri_masks
+from sciinv.readers.parts import bart, fastmri, ismrmrd
+from sciinv.readers.parts.kspace_base import KSpace, Reader, checked, opened_hdf5
 
 UNITS = "1 = 99th percentile"  # of the image: what the scaling makes of a pixel of value 1
 NOISE_RULES = {
@@ -293,7 +293,7 @@ def _undersampled(measured: np.ndarray, mask: np.ndarray, path: Path) -> np.ndar
             where=path,
             expected=f"bool {measured.shape} that keeps some measured sample",
             got=f"{mask.shape} that keeps {int(mask.sum())}",
-            remedy="make it with sciinv.operators.mri_masks for this shape",
+            remedy="make it with sciinv.operators.parts.mri_masks for this shape",
         )
     return measured & mask
 

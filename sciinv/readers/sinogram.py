@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
-from sciinv.readers.transmission import (
+from sciinv.readers.parts.transmission import (
     binned,
     estimated_noise,
     rotation_centre,

@@ -12,10 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sciinv.errors import DataError
-from sciinv.operators.closure_sets import Count, amplitude_cholesky, closure_set
-from sciinv.readers.uvfits_file import read_table
-from sciinv.readers.uvfits_writer import write
-from sciinv.readers.vlbi import SCAN_GAP_S, VisibilityTable, concatenate
+from sciinv.operators.parts.closure_sets import Count, amplitude_cholesky, closure_set
+from sciinv.readers.parts.uvfits_file import read_table
+from sciinv.readers.parts.uvfits_writer import write
+from sciinv.readers.parts.vlbi import SCAN_GAP_S, VisibilityTable, concatenate
 
 __all__ = ["read", "read_table", "write"]
 
@@ -56,7 +56,7 @@ def read(
         intra_site: Whether to keep baselines within a site (ALMA–APEX, JCMT–SMA). They see flux
             beyond the field of view (the jet of M87), so the default leaves them out.
         intra_site_wavelengths: Length below which a baseline is within a site, wavelengths.
-        count: Closure set, see `sciinv.operators.closure_sets`.
+        count: Closure set, see `sciinv.operators.parts.closure_sets`.
         gain_sd: For amplitudes: standard deviation of ln|g| of each station in each scan, one
             number, or by station name ("*" for all others). The a-priori budget of April 2017 is
             7 to 22 % of the SEFD, half of that in g; the LMT is worse than its budget (EHT

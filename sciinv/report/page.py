@@ -10,9 +10,10 @@ from pathlib import Path
 from string import Template
 
 import sciinv
-from sciinv import plots, trust, uncertainty
+from sciinv import plots, uncertainty
 from sciinv.errors import ConfigError
 from sciinv.report import parts
+from sciinv.report.findings import Trust, assess
 from sciinv.report.markup import counted, part, table_of
 from sciinv.report.origin import cost
 from sciinv.report.parts import Problem
@@ -68,7 +69,7 @@ def write_report(
     return Path(path)
 
 
-def _section(problem: Problem, anchor: str) -> tuple[str, trust.Trust]:
+def _section(problem: Problem, anchor: str) -> tuple[str, Trust]:
     dataset = uncertainty.as_dataset(problem.posterior)
     if not 0 <= problem.item < dataset.sizes["item"]:
         raise ConfigError(
@@ -88,7 +89,7 @@ def _section(problem: Problem, anchor: str) -> tuple[str, trust.Trust]:
     mean = summary["mean"]
     classical = {k: plots.plane(k, v, mean) for k, v in problem.classical.items()}
     truth = None if problem.truth is None else plots.plane("truth", problem.truth, mean)
-    judged = trust.assess(summary, stats, classical, problem.components, truth)
+    judged = assess(summary, stats, classical, problem.components, truth)
     colours = plots.colour_map(problem.operator or dataset.attrs.get("operator"))
     limits = plots.shared_limits([mean, *summary["quantiles"]])
     pieces = [
@@ -107,11 +108,11 @@ def _section(problem: Problem, anchor: str) -> tuple[str, trust.Trust]:
     return "\n".join(p for p in pieces if p), judged
 
 
-def _badge(judged: trust.Trust) -> str:
+def _badge(judged: Trust) -> str:
     return "badge doubt" if judged.warnings else "badge"
 
 
-def _verdict(judged: trust.Trust) -> str:
+def _verdict(judged: Trust) -> str:
     count = len(judged.warnings)
     if count == 0:
         return "No reason for doubt found"

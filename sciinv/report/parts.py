@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sciinv import plots, trust, uncertainty
+from sciinv import plots, uncertainty
+from sciinv.report.findings import Trust
 from sciinv.report.markup import figure_of, spoken
 from sciinv.uncertainty import Posterior
 
@@ -55,7 +56,7 @@ class Problem:
     operator: str | None = None
 
 
-def numbers(problem: Problem, judged: trust.Trust) -> str:
+def numbers(problem: Problem, judged: Trust) -> str:
     """Return the cards with the field's own numbers and the few that every problem has."""
     rows = {k: spoken(v) for k, v in problem.domain.items()}
     if judged.chi2 is not None:
@@ -142,7 +143,7 @@ def draws(problem: Problem, one: xr.Dataset, colours: Any, limits: tuple[float, 
     return f'{lead}<div class="panels small">{"".join(out)}</div>'
 
 
-def words_and_figures(problem: Problem, judged: trust.Trust, stats: xr.Dataset) -> str:
+def words_and_figures(problem: Problem, judged: Trust, stats: xr.Dataset) -> str:
     """Return the findings in words, with the fit and the calibration."""
     rows = [
         f'<li class="doubt">{escape(f.text)}</li>' if f.warning else f"<li>{escape(f.text)}</li>"

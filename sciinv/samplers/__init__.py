@@ -6,6 +6,7 @@ from typing import Any
 
 from sciinv.errors import ConfigError
 from sciinv.priors.base import Prior
+from sciinv.registry import find
 from sciinv.samplers.base import Sampler
 from sciinv.samplers.daps import DAPS
 from sciinv.samplers.dps import DPS
@@ -25,14 +26,8 @@ def build(kind: str, prior: Prior, **settings: Any) -> Sampler:
     """
     import inspect
 
-    if kind not in SAMPLERS:
-        raise ConfigError(
-            "There is no sampler of this name",
-            expected=", ".join(SAMPLERS),
-            got=kind,
-            remedy="name a known sampler",
-        )
-    known = set(inspect.signature(SAMPLERS[kind]).parameters) - {"prior"}
+    cls = find("sampler", kind, SAMPLERS)
+    known = set(inspect.signature(cls).parameters) - {"prior"}
     unknown = sorted(set(settings) - known)
     if unknown:
         raise ConfigError(
@@ -42,4 +37,4 @@ def build(kind: str, prior: Prior, **settings: Any) -> Sampler:
             got=", ".join(unknown),
             remedy="correct the spelling, or leave it out",
         )
-    return SAMPLERS[kind](prior, **settings)
+    return cls(prior, **settings)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sciinv import likelihoods, units
 from sciinv.errors import ConfigError, DivergenceError, OperatorError
-from sciinv.kernels import Problem
-from sciinv.kernels.base import image_shape
+from sciinv.operators.base import image_shape
 from sciinv.priors.base import Prior
+from sciinv.problem import Problem
 from sciinv.seeds import Streams
 
 Progress = Callable[[int, int], None]

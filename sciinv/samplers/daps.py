@@ -24,8 +24,9 @@ from sciinv import conditionals, kernels
 from sciinv.conditionals import FittedWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
-from sciinv.kernels import Problem, ReleasedLangevin
+from sciinv.kernels import ReleasedLangevin
 from sciinv.priors.base import Prior
+from sciinv.problem import Problem
 from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams
 

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from sciinv.diffusion import VariancePreserving
-from sciinv.kernels import Problem
-from sciinv.kernels.base import per_lane
 from sciinv.priors.base import Prior
+from sciinv.problem import Problem, per_lane
 from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams
 

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.covariances import Isotropic
-from sciinv.kernels import Problem
-from sciinv.kernels.base import per_lane
 from sciinv.kernels.target import Target
 from sciinv.priors.base import Prior
+from sciinv.problem import Problem, per_lane
 from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams
 

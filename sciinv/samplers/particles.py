@@ -1,7 +1,7 @@
 """Particles: the reverse diffusion guided by the data, its draws weighted and resampled.
 
 Each level takes p(x0 | x_t) ≈ N(m, C) (the conditional) and a linear model of the measurement
-(`sciinv.samplers.picture`), and
+(`sciinv.samplers.linear_model`), and
 
     proposes  x_{t−1} ~ q(x_{t−1} | x_t, y): x0|x_t, y drawn exactly, then bridged to σ_{t−1};
     weights   by ψ(x_{t−1}) / ψ(x_{t−1}; x_t), where ψ(x_{t−1}) = N(y; h, J C Jᵀ + R + Ω) is the
@@ -29,11 +29,11 @@ from torch import Tensor
 from sciinv import conditionals
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
-from sciinv.kernels import Problem
 from sciinv.likelihoods import Gaussian
 from sciinv.priors.base import Prior
+from sciinv.problem import Problem
 from sciinv.samplers.base import Sampler
-from sciinv.samplers.picture import Picture, regressed, tangent
+from sciinv.samplers.linear_model import Picture, regressed, tangent
 from sciinv.seeds import Streams
 
 # Beyond this many unknowns regressing A costs more than it gives: a tangent serves.

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 import sciinv
+from sciinv.config.paths import is_remote
 from sciinv.errors import StoreError
-from sciinv.places import is_remote
 from sciinv.store import blocks
 from sciinv.store.atomic import read_seal, written_aside
 from sciinv.store.remote import open_remote

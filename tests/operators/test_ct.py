@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sciinv import likelihoods
-from sciinv.checks import check_operator
 from sciinv.errors import OperatorError, SciinvError
 from sciinv.operators import load
+from sciinv.operators.check import check_operator
 from sciinv.operators.ct import CT, CTCounts
-from sciinv.operators.ct_fbp import redundancy, view_weights
-from sciinv.operators.ct_geometry import Geometry
-from sciinv.operators.ct_projector import Projector, _to_torch, weights
+from sciinv.operators.parts.ct_classical import redundancy, view_weights
+from sciinv.operators.parts.ct_geometry import Geometry
+from sciinv.operators.parts.ct_projector import Projector, _to_torch, weights
 
 FAN = {"source_origin_mm": 60.0, "origin_detector_mm": 25.0}
 FILE = Path(__file__).resolve().parents[2] / "operators" / "ct.py"

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sciinv import likelihoods, operators
 from sciinv.errors import DivergenceError, OperatorError
-from sciinv.operators.closure_sets import amplitude_cholesky, closure_set
 from sciinv.operators.interferometry import Closures, Visibilities
-from sciinv.operators.maxent import gaussian, smooth
+from sciinv.operators.parts.closure_sets import amplitude_cholesky, closure_set
+from sciinv.operators.parts.maximum_entropy import gaussian, smooth
 from sciinv.operators.stack import StackedLikelihood, stack
 from sciinv.seeds import Streams
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from sciinv import likelihoods
 from sciinv.errors import OperatorError
-from sciinv.operators import load, mri_masks
+from sciinv.operators import load
 from sciinv.operators.mri import MultiCoilMRI
-from sciinv.operators.mri_coils import simulate_maps
+from sciinv.operators.parts import mri_masks
+from sciinv.operators.parts.mri_coils import simulate_maps
 
 KINDS = ("points", "lines ky", "lines kx", "full", "one sample")
 

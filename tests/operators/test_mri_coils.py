@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sciinv.errors import ConfigError, DataError
-from sciinv.operators import mri_coils, mri_masks
+from sciinv.operators.parts import mri_coils, mri_masks
 
 SHAPE = (64, 60)
 

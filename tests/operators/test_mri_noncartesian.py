@@ -14,7 +14,7 @@ from sciinv import store
 from sciinv.errors import OperatorError
 from sciinv.operators import from_measurement, load
 from sciinv.operators.mri import MultiCoilMRI
-from sciinv.operators.mri_coils import simulate_maps
+from sciinv.operators.parts.mri_coils import simulate_maps
 
 pytest.importorskip("finufft", reason="finufft is not installed")
 from sciinv.operators.mri_noncartesian import NonCartesianMRI, radial_trajectory

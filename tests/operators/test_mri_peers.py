@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from sciinv import operators, readers
-from sciinv.operators import mri_coils, mri_masks
 from sciinv.operators.mri import MultiCoilMRI, _conjugate_gradient
+from sciinv.operators.parts import mri_coils, mri_masks
 
 needs_bart = pytest.mark.skipif(
     shutil.which("bart") is None, reason="the BART toolbox is not installed"

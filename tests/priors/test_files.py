@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sciinv.errors import PriorError
-from sciinv.priors import files
-from sciinv.priors.network import EDMNetwork, LearnedPrior, NetworkSpec, Preconditioning
+from sciinv.priors.learned import files
+from sciinv.priors.learned.network import EDMNetwork, LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 
 SPEC = NetworkSpec(channels=2, nc=(8, 8, 8, 16), nb=1, patch=2)

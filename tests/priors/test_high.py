@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sciinv.errors import PriorError
-from sciinv.priors import files, training
-from sciinv.priors.network import HighSpec, LearnedPrior, NetworkSpec, Preconditioning
-from sciinv.priors.recipes import TrainConfig
+from sciinv.priors.learned import files, training
+from sciinv.priors.learned.network import HighSpec, LearnedPrior, NetworkSpec, Preconditioning
+from sciinv.priors.learned.recipes import TrainConfig
 
 LOW = NetworkSpec(nc=(8, 8, 8, 16), nb=1, patch=2)
 HIGH = NetworkSpec(nc=(8, 8, 8, 16), nb=1, patch=4)

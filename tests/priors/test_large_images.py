@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sciinv import operators, priors, readers, samplers
-from sciinv.operators import mri_masks
+from sciinv.operators.parts import mri_masks
 from sciinv.priors.base import Prior
 
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from sciinv.cli import app
 from sciinv.errors import PriorError
-from sciinv.priors import files, local
-from sciinv.priors.network import LearnedPrior, NetworkSpec, Preconditioning
+from sciinv.priors.learned import files
+from sciinv.priors.learned.network import LearnedPrior, NetworkSpec, Preconditioning
+from sciinv.priors.widths import local
 
 LEVELS = torch.tensor([0.4, 0.6, 0.8, 1.0])
 

@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sciinv.priors.widths import BINS, HIGHEST, FittedWidths, measure, radial_bins, radial_power
+from sciinv.priors.widths.stationary import (
+    BINS,
+    HIGHEST,
+    FittedWidths,
+    measure,
+    radial_bins,
+    radial_power,
+)
 
 
 def white(sigmas: torch.Tensor, variance: float = 0.5) -> FittedWidths:

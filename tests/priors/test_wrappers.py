@@ -18,9 +18,10 @@ import yaml
 from safetensors.torch import save_file
 
 from sciinv import priors
-from sciinv.calibration_cases import Matrix
+from sciinv.calibration.benchmark.linear import Matrix
 from sciinv.errors import PriorError
-from sciinv.priors import wrapper_files, wrappers
+from sciinv.priors.wrapped import load as wrapper_files
+from sciinv.priors.wrapped import prior as wrappers
 from sciinv.samplers import DAPS
 
 OFFSET, SCALE, SIDE = 3.0, 0.2, 8

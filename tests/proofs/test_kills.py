@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from proof_tools import bits, blur, command, kill_tree, role
-from workflow_tools import environment
+from support.cli import environment
+from support.proofs import bits, blur, command, kill_tree, role
 
 pytest.importorskip("snakemake")
 pytestmark = pytest.mark.slow

@@ -10,9 +10,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from sciinv import metrics, operators, priors, readers, samplers
-from sciinv.operators.sky import SkyTransform
-from sciinv.readers import uvfits, vlbi
-from sciinv.ringfit import ring_parameters
+from sciinv.operators.parts.sky_transform import SkyTransform
+from sciinv.quantities.ringfit import ring_parameters
+from sciinv.readers import uvfits
+from sciinv.readers.parts import vlbi
 
 PIXEL, SIZE, FLUX = 2.0, 64, 0.6
 

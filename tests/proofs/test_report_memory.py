@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from workflow_tools import REPO, environment
+from support.cli import REPO, environment
 
-from sciinv import pipeline, store
+from sciinv import store
 from sciinv.config import Data
+from sciinv.steps.prepare import prepare
+from sciinv.steps.summarize import summarize
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +47,7 @@ def stores(folder: Path, items: int) -> None:
     """Write what a run of the closed-form problem leaves; its draws are noise."""
     tiny = REPO / "workflows/configs/tiny.py"
     data = Data(f"{tiny}:read", options={"items": items, "size": SIZE})
-    pipeline.prepare(data, folder / "measurement.zarr", items, say=lambda line: None)
+    prepare(data, folder / "measurement.zarr", items, say=lambda line: None)
     rng = np.random.default_rng(0)
     values = rng.standard_normal((DRAWS, items, 1, SIZE, SIZE), dtype="f4")
     dataset = xr.Dataset(
@@ -55,9 +57,7 @@ def stores(folder: Path, items: int) -> None:
         }
     )
     store.write_posterior(dataset, folder / "posterior.zarr", shard=SHARD)
-    pipeline.summarize(
-        folder / "posterior.zarr", folder / "summary.zarr", folder / "quantities.json"
-    )
+    summarize(folder / "posterior.zarr", folder / "summary.zarr", folder / "quantities.json")
 
 
 def test_pages_of_ten_times_the_items_take_the_same_memory(tmp_path, show):

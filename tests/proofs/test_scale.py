@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from proof_tools import blur, inodes, seconds, watched
+from support.proofs import blur, inodes, seconds, watched
 
 pytest.importorskip("snakemake")
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from workflow_tools import environment
+from support.cli import environment
 
 from sciinv import store, uncertainty
 

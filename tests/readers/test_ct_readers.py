@@ -18,11 +18,12 @@ from PIL import Image
 from sciinv import likelihoods
 from sciinv.errors import DataError
 from sciinv.metrics import matthews_correlation
-from sciinv.operators.build import from_measurement
 from sciinv.operators.ct import CT
-from sciinv.operators.ct_geometry import Geometry
-from sciinv.operators.ct_projector import Projector
-from sciinv.readers import dxchange, htc2022, sinogram, transmission
+from sciinv.operators.from_store import from_measurement
+from sciinv.operators.parts.ct_geometry import Geometry
+from sciinv.operators.parts.ct_projector import Projector
+from sciinv.readers import dxchange, htc2022, sinogram
+from sciinv.readers.parts import transmission
 from sciinv.store import open_measurement, write_measurement
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from sciinv import store
 from sciinv.errors import DataError
-from sciinv.operators import mri_coils, mri_masks
-from sciinv.operators.build import from_measurement
+from sciinv.operators.from_store import from_measurement
+from sciinv.operators.parts import mri_coils, mri_masks
 from sciinv.readers import kspace
 
 COILS, H, W = 4, 48, 40

@@ -13,9 +13,10 @@ import torch
 
 from sciinv import operators
 from sciinv.errors import DataError
-from sciinv.operators.closure_sets import closure_set
-from sciinv.readers import uvfits, vlbi
-from sciinv.ringfit import ring_parameters
+from sciinv.operators.parts.closure_sets import closure_set
+from sciinv.quantities.ringfit import ring_parameters
+from sciinv.readers import uvfits
+from sciinv.readers.parts import vlbi
 
 pytest.importorskip("astropy", reason="UVFITS needs the extra eht (astropy)")
 from astropy.io import fits
@@ -101,7 +102,7 @@ def test_dataset_builds_its_operator():
 @pytest.mark.parametrize("kind", ["closures", "amplitudes", "visibilities"])
 def test_dataset_goes_through_a_store_to_its_operator(kind, tmp_path):
     from sciinv import store
-    from sciinv.operators.build import from_measurement
+    from sciinv.operators.from_store import from_measurement
 
     ds = uvfits.read(m87("101_lo"), kind=kind, systematic_noise=0.02)
     store.write_measurement(ds, tmp_path / "m87.zarr")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_tools import REPO
+from support.cli import REPO
 
 
 @pytest.fixture(scope="session")

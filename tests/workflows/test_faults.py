@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_tools import cli, environment
+from support.cli import cli, environment
 
 from sciinv import store
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_tools import REPO, cli
+from support.cli import REPO, cli
 
 from sciinv import store
 

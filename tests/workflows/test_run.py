@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from workflow_tools import REPO, cli, environment
+from support.cli import REPO, cli, environment
 
 from sciinv import store, uncertainty
 

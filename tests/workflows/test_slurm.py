@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from workflow_tools import cli
+from support.cli import cli
 
 from sciinv import store
 

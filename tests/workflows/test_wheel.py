@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from workflow_tools import REPO, environment
+from support.cli import REPO, environment
 
 from sciinv import store
 

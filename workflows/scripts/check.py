@@ -1,11 +1,11 @@
-from sciinv.jobs import guard
+from sciinv.run.job import guard
 
 with guard(snakemake.log[0]) as say:
-    from sciinv import sampling
     from sciinv.config import Operator, Prior, Sampler
+    from sciinv.steps.check import check
 
     spec = snakemake.params.spec
-    sampling.check(
+    check(
         snakemake.input.measurement,
         Operator(**spec["operator"]),
         Prior(**spec["prior"]),

@@ -1,10 +1,10 @@
-from sciinv.jobs import guard
+from sciinv.run.job import guard
 
 with guard(snakemake.log[0]) as say:
-    from sciinv import pipeline
+    from sciinv.steps.merge import merge
 
     size = snakemake.params.size
-    pipeline.merge(
+    merge(
         snakemake.input.shards,
         snakemake.output.posterior,
         draws=size["draws"],

@@ -1,8 +1,8 @@
-from sciinv.jobs import guard
+from sciinv.run.job import guard
 
 with guard(snakemake.log[0]) as say:
-    from sciinv import reporting
     from sciinv.config import Operator
+    from sciinv.steps.report import Stores, make_overview
 
     columns = ("measurement", "posterior", "summary", "quantities")
     problems = []
@@ -10,7 +10,7 @@ with guard(snakemake.log[0]) as say:
         snakemake.params.specs, *(snakemake.input[name] for name in columns), strict=True
     ):
         problems.append(
-            reporting.Stores(
+            Stores(
                 *stores,
                 title=spec["title"],
                 operator=Operator(**spec["operator"]),
@@ -18,4 +18,4 @@ with guard(snakemake.log[0]) as say:
                 reference=spec["reference"],
             )
         )
-    reporting.make_overview(problems, snakemake.output.page, snakemake.params.title)
+    make_overview(problems, snakemake.output.page, snakemake.params.title)

@@ -1,8 +1,8 @@
-from sciinv.jobs import guard
+from sciinv.run.job import guard
 
 with guard(snakemake.log[0]) as say:
-    from sciinv import pipeline
     from sciinv.config import Data
+    from sciinv.steps.prepare import prepare
 
     data = Data(**snakemake.params.data["data"])
-    pipeline.prepare(data, snakemake.output.measurement, snakemake.params.needed, say)
+    prepare(data, snakemake.output.measurement, snakemake.params.needed, say)

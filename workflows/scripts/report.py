@@ -1,11 +1,11 @@
-from sciinv.jobs import guard
+from sciinv.run.job import guard
 
 with guard(snakemake.log[0]) as say:
-    from sciinv import reporting
     from sciinv.config import Operator
+    from sciinv.steps.report import Stores, make_report
 
     spec = snakemake.params.spec
-    stores = reporting.Stores(
+    stores = Stores(
         snakemake.input.measurement,
         snakemake.input.posterior,
         snakemake.input.summary,
@@ -15,4 +15,4 @@ with guard(snakemake.log[0]) as say:
         items=spec["display"].get("items", 1),
         reference=spec["reference"],
     )
-    reporting.make_report(stores, snakemake.output.report)
+    make_report(stores, snakemake.output.report)

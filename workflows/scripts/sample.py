@@ -1,12 +1,12 @@
-from sciinv.jobs import guard, probed, progress_lines
+from sciinv.run.job import guard, probed, progress_lines
 
 with guard(snakemake.log[0]) as say:
-    from sciinv import sampling
     from sciinv.config import Operator, Prior, Sampler, block
+    from sciinv.steps.sample import sample_shard
 
     spec = snakemake.params.spec
     shards = snakemake.params.shard["shards"]
-    sampling.sample_shard(
+    sample_shard(
         snakemake.input.measurement,
         snakemake.output.posterior,
         operator=Operator(**spec["operator"]),

@@ -1,10 +1,10 @@
-from sciinv.jobs import guard
+from sciinv.run.job import guard
 
 with guard(snakemake.log[0]) as say:
-    from sciinv import pipeline
+    from sciinv.steps.summarize import summarize
 
     spec, run = snakemake.params.spec, snakemake.config["run"]
-    pipeline.summarize(
+    summarize(
         snakemake.input.posterior,
         snakemake.output.summary,
         snakemake.output.quantities,

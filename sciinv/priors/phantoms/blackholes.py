@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from sciinv.priors.phantoms import Family, dihedral
+from sciinv.priors.phantoms.family import Family, dihedral
 
 N = 64
 PIXEL = 2.0  # µas

@@ -20,7 +20,7 @@ from scipy.ndimage import (
 from torch import Tensor
 
 from sciinv.errors import ConfigError, DataError
-from sciinv.priors.phantoms import Family, dihedral
+from sciinv.priors.phantoms.family import Family, dihedral
 
 CANVAS = 232  # pixels of 1 mm: a head and the air around it
 CROP = 96

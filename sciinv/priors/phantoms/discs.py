@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter, shift
 from torch import Tensor
 
-from sciinv.priors.phantoms import Family, dihedral
+from sciinv.priors.phantoms.family import Family, dihedral
 
 N = 128
 FIELD = 75.94  # mm

@@ -11,6 +11,21 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter, spline_filter
 from sciinv.errors import ConfigError, DataError
 from sciinv.priors.phantoms import brains
 
+AIR, WHITE, GREY, DEEP, LIQUOR, SOFT, SKIN, MUSCLE, BLOOD, BONE, MARROW, EYE = range(12)
+FAT = 12  # SOFT is a mixture of FAT and MUSCLE
+# Label numbers of FreeSurfer inside the skull, 5xx outside; what is not listed is grey matter.
+TISSUES = {
+    WHITE: (2, 41, 7, 46, 16, 28, 60, 77, 85, 251, 252, 253, 254, 255, 512, 530),
+    DEEP: (10, 11, 12, 13, 26, 49, 50, 51, 52, 58),
+    LIQUOR: (4, 5, 14, 15, 24, 43, 44, 72),
+    BLOOD: (30, 62, 502, 514),
+    SOFT: (507,),
+    SKIN: (511,),
+    MUSCLE: (508, 509),
+    BONE: (515,),
+    MARROW: (516,),
+    EYE: (506,),
+}
 HELD_LABELS = (17, 18, 19, 20)  # people of the label maps who are held out
 HELD_PATIENTS = ("patient03", "patient20")
 
@@ -21,7 +36,7 @@ class Labels:
 
     Attributes:
         volume: Index of each voxel's label, uint8; 0 is air.
-        tissue: Tissue of each index (`heads.TISSUES`).
+        tissue: Tissue of each index (`TISSUES`).
         middle: (right, anterior) voxel in the middle of the head.
         brain: Least and greatest height of the brain, voxels.
     """
@@ -126,13 +141,11 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _labels(path: Path) -> Labels:
-    from sciinv.priors.phantoms import heads
-
     values = _read(path)[0].astype(np.int16)
     numbers, index = np.unique(values, return_inverse=True)
     volume = index.reshape(values.shape).astype(np.uint8)
-    tissue_of = {n: t for t, group in heads.TISSUES.items() for n in group}
-    tissue = np.array([heads.AIR if n == 0 else tissue_of.get(n, heads.GREY) for n in numbers])
+    tissue_of = {n: t for t, group in TISSUES.items() for n in group}
+    tissue = np.array([AIR if n == 0 else tissue_of.get(n, GREY) for n in numbers])
     brain = np.isin(values, (2, 3, 41, 42))
     extent = [np.flatnonzero(brain.any((1, 2))), np.flatnonzero(brain.any((0, 2)))]
     high = np.flatnonzero(brain.any((0, 1)))
@@ -150,7 +163,7 @@ def _clinical(path: Path) -> Clinical:
     solid = np.stack([binary_fill_holes(gaussian_filter(s, 2 / pixel[0]) > 0.07) for s in values])
     air = np.stack([gaussian_filter(1.0 - s, 0.7 / pixel[0]) for s in solid]).astype(np.float32)
     filled = np.flatnonzero(solid.mean((1, 2)) > 0.08)
-    middle_slice = solid[filled].any(0)
+    middle_slice = np.any(solid[filled], axis=0)
     across, along = np.flatnonzero(middle_slice.any(1)), np.flatnonzero(middle_slice.any(0))
     coefficients = np.stack([spline_filter(values[k], order=3) for k in filled]).astype(np.float32)
     return Clinical(

@@ -16,29 +16,32 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from torch import Tensor
 
-from sciinv.priors.phantoms import Family
 from sciinv.priors.phantoms import brains as recoloured
-from sciinv.priors.phantoms.head_sources import Clinical, Heads, Labels, read_heads, split
+from sciinv.priors.phantoms.family import Family
+from sciinv.priors.phantoms.head_sources import (
+    BLOOD,
+    BONE,
+    DEEP,
+    EYE,
+    FAT,
+    GREY,
+    LIQUOR,
+    MARROW,
+    MUSCLE,
+    SKIN,
+    SOFT,
+    WHITE,
+    Clinical,
+    Heads,
+    Labels,
+    read_heads,
+    split,
+)
 
 CANVAS = (256, 216)  # rows (anterior at the top), columns, pixels of 1 mm
 SHAPE = (232, 184)  # of a training image
 CROP = 96
 FINE = 2  # labels are read on a grid this much finer
-AIR, WHITE, GREY, DEEP, LIQUOR, SOFT, SKIN, MUSCLE, BLOOD, BONE, MARROW, EYE = range(12)
-FAT = 12  # SOFT is a mixture of FAT and MUSCLE
-# Label numbers of FreeSurfer inside the skull, 5xx outside; what is not listed is grey matter.
-TISSUES = {
-    WHITE: (2, 41, 7, 46, 16, 28, 60, 77, 85, 251, 252, 253, 254, 255, 512, 530),
-    DEEP: (10, 11, 12, 13, 26, 49, 50, 51, 52, 58),
-    LIQUOR: (4, 5, 14, 15, 24, 43, 44, 72),
-    BLOOD: (30, 62, 502, 514),
-    SOFT: (507,),
-    SKIN: (511,),
-    MUSCLE: (508, 509),
-    BONE: (515,),
-    MARROW: (516,),
-    EYE: (506,),
-}
 # Ranges of intensity: white, grey, deep grey, liquor, skin, muscle, blood, bone, marrow, eye, fat.
 _ORDER = (WHITE, GREY, DEEP, LIQUOR, SKIN, MUSCLE, BLOOD, BONE, MARROW, EYE, FAT)
 _CONTRASTS = {
@@ -46,8 +49,8 @@ _CONTRASTS = {
     "0.9-1.7",
     "t2": "0.28-0.5 0.42-0.68 0.3-0.55 0.85-1.2 0.2-0.7 0.12-0.35 0.0-0.5 0.0-0.1 0.2-0.8 0.8-1.2 "
     "0.3-1.0",
-    "flair": "0.5-0.75 0.6-0.95 0.5-0.85 0.03-0.25 0.3-0.9 0.2-0.45 0.0-0.4 0.0-0.1 0.3-0.9 0.05-0.3 "
-    "0.4-1.1",
+    "flair": "0.5-0.75 0.6-0.95 0.5-0.85 0.03-0.25 0.3-0.9 0.2-0.45 0.0-0.4 0.0-0.1 0.3-0.9 "
+    "0.05-0.3 0.4-1.1",
     "pd": "0.6-0.85 0.75-1.0 0.7-0.95 0.5-1.1 0.4-1.0 0.4-0.8 0.0-0.7 0.0-0.15 0.4-1.1 0.6-1.1 "
     "0.5-1.2",
     "any": "0.05-1.0 0.05-1.0 0.05-1.0 0.0-1.0 0.05-1.2 0.05-1.0 0.0-1.0 0.0-0.4 0.05-1.2 0.0-1.0 "

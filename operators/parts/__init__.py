@@ -1,0 +1,1 @@
+"""What the operators are made of."""

@@ -1,0 +1,1 @@
+"""The benchmark: samplers on problems whose posterior is known."""

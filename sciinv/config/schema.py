@@ -1,0 +1,158 @@
+"""YAML read strictly, and a JSON schema whose complaints name the known keys and the nearest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sciinv.config.paths import workflows
+from sciinv.errors import ConfigError
+from sciinv.registry import close_to
+
+_TYPES = {
+    "object": "keys with values",
+    "array": "a list",
+    "string": "a text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+}
+_NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 without its silent last-one-wins rule for repeated keys."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            line = key_node.start_mark.line + 1
+            if isinstance(key, str) and key in seen and key != "<<":
+                raise ConfigError(
+                    f"The key {key!r} is given twice",
+                    where=f"{key_node.start_mark.name}, line {line}",
+                    expected="each key once",
+                    got=f"lines {seen[key]} and {line}",
+                    remedy="remove one of the two",
+                )
+            seen[key] = line
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values.
+
+    Raises:
+        ConfigError: It is not there, cannot be parsed, or repeats a key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        folder = path.parent
+        near = get_close_matches(path.name, [p.name for p in folder.glob("*.y*ml")], 1)
+        raise ConfigError(
+            "The configuration is not there",
+            where=path.absolute(),
+            expected="a YAML file",
+            got="a folder" if path.is_dir() else "nothing",
+            remedy=f"did you mean {folder / near[0]}?" if near else "check the path",
+        )
+    try:
+        with path.open() as stream:
+            content = yaml.load(stream, _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigError(
+            "The configuration is no valid YAML",
+            where=f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else path,
+            got=getattr(error, "problem", None) or error,
+            remedy="check the indentation, the colons and the quotes there",
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            "The configuration holds no keys",
+            where=path,
+            expected="keys with values",
+            got="an empty file" if content is None else type(content).__name__,
+            remedy="see workflows/configs/main.yaml",
+        )
+    return content
+
+
+def check_schema(raw: Mapping[str, Any], where: object = None) -> None:
+    """Check a configuration against `workflows/schemas/config.schema.yaml`.
+
+    Raises:
+        ConfigError: The first thing that is not allowed.
+    """
+    from jsonschema import Draft202012Validator
+
+    schema = yaml.safe_load((workflows() / "schemas" / "config.schema.yaml").read_text())
+    errors = list(Draft202012Validator(schema).iter_errors(raw))
+    if errors:
+        first = min(errors, key=_rank)
+        raise _explain(first, where, len(errors) - 1)
+
+
+def _rank(error: Any) -> tuple[bool, int]:
+    """A misspelt key makes the right one missing: of the two, the misspelt one is the cause."""
+    return error.validator != "additionalProperties", len(error.absolute_path)
+
+
+def _explain(error: Any, where: object, more: int) -> ConfigError:
+    key = ".".join(str(p) for p in error.absolute_path)
+    place = ", ".join(str(p) for p in (where, key) if p) or None
+    also = f" ({more} more to mend)" if more else ""
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        unknown = [k for k in error.instance if k not in known]
+        hints = [close_to(k, known) for k in unknown]
+        return ConfigError(
+            f"The configuration has a key that is not known{also}",
+            where=place,
+            expected=", ".join(known),
+            got=", ".join(map(str, unknown)),
+            remedy="; ".join(h for h in hints if h) or "remove it",
+        )
+    if error.validator == "required":
+        missing = [k for k in error.validator_value if k not in error.instance]
+        return ConfigError(
+            f"The configuration lacks a key{also}",
+            where=place,
+            expected=", ".join(missing),
+            got=", ".join(map(str, error.instance)) or "no key",
+            remedy=f"add {', '.join(missing)}",
+        )
+    if error.validator == "enum":
+        known = [str(v) for v in error.validator_value]
+        return ConfigError(
+            f"The configuration has a value that is not known{also}",
+            where=place,
+            expected=", ".join(known),
+            got=error.instance,
+            remedy=close_to(error.instance, known) or "choose one of these",
+        )
+    if error.validator == "type":
+        kinds = error.validator_value
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        scientific = isinstance(error.instance, str) and _NUMBER.match(error.instance)
+        return ConfigError(
+            f"The configuration has a value of the wrong kind{also}",
+            where=place,
+            expected=" or ".join(_TYPES.get(k, k) for k in kinds),
+            got=repr(error.instance),
+            remedy="YAML takes 1e-3 for a text: write 1.0e-3" if scientific else "correct it",
+        )
+    name = error.instance if error.parent is None else error.parent.instance
+    return ConfigError(
+        f"The configuration has a value that is not allowed{also}",
+        where=place,
+        expected=f"{error.validator} {error.validator_value}",
+        got=repr(name)[:200],
+        remedy=error.schema.get("description"),
+    )

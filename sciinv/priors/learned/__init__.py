@@ -1,0 +1,1 @@
+"""Learned priors: the network, its file, its training and what is measured of it."""

@@ -1,0 +1,194 @@
+"""How good a learned prior is: errors against simple denoisers, samples, and the model card."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciinv.diffusion import edm_grid
+from sciinv.priors.learned.network import LearnedPrior
+from sciinv.seeds import stream_seed
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Wiener:
+    """The best linear, stationary denoiser of a class: μ + F⁻¹[S/(S + σ²) F(x − μ)].
+
+    Attributes:
+        mean: Mean image μ [C, H, W].
+        spectrum: Power spectrum S [C, H, W/2 + 1] of x − μ, orthonormal DFT.
+    """
+
+    mean: Tensor
+    spectrum: Tensor
+
+    @classmethod
+    def of_images(cls, images: Tensor) -> Wiener:
+        """Return the filter of a sample of clean images [N, C, H, W]."""
+        mean = images.mean(0)
+        power = torch.fft.rfft2(images - mean, norm="ortho").abs().square().mean(0)
+        return cls(mean, power)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return the filtered images; x [B, C, H, W], σ [B]."""
+        gain = self.spectrum / (self.spectrum + sigma.reshape(-1, 1, 1, 1) ** 2)
+        spectrum = torch.fft.rfft2(x - self.mean, norm="ortho") * gain
+        return self.mean + torch.fft.irfft2(spectrum, s=x.shape[-2:], norm="ortho")
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """Root mean square errors per pixel at one noise level, all in the unit of σ."""
+
+    sigma: float
+    wiener: float
+    network: float
+
+
+def error_table(
+    prior: Denoise, images: Tensor, wiener: Wiener, sigmas: list[float], *, seed: int = 0
+) -> list[ErrorRow]:
+    """Return the errors of both denoisers on the same noisy held-out images [N, C, H, W]."""
+    rows = []
+    with torch.no_grad():
+        for n, sigma in enumerate(sigmas):
+            noise = torch.Generator().manual_seed(stream_seed(seed, "table", n))
+            total = torch.zeros(2, dtype=torch.float64)
+            for x0 in images.split(32):
+                x = x0 + sigma * torch.randn(x0.shape, generator=noise)
+                s = torch.full((len(x0),), sigma)
+                for i, d in enumerate((wiener(x, s), prior(x, s))):
+                    total[i] += (d - x0).double().square().sum()
+            linear, learned = (total / images.numel()).sqrt().tolist()
+            rows.append(ErrorRow(sigma, linear, learned))
+    return rows
+
+
+def unconditional(
+    prior: LearnedPrior,
+    count: int,
+    shape: tuple[int, int, int],
+    *,
+    steps: int = 24,
+    seed: int = 0,
+    batch: int = 16,
+) -> Tensor:
+    """Return samples [N, C, H, W] of p(x0): Heun's method on the probability-flow ODE.
+
+    dx/dσ = (x − D(x, σ))/σ from σ_max to σ_min, and D at the end (Karras et al. 2022, algorithm 1).
+    """
+    levels = edm_grid(prior.sigma_max, prior.sigma_min, steps).tolist()
+    stream = torch.Generator().manual_seed(stream_seed(seed, "unconditional"))
+    mean = prior.offset
+    x_T = mean + prior.sigma_max * torch.randn((count, *shape), generator=stream)
+    out = []
+    with torch.no_grad():
+        for x in x_T.split(batch):
+            for s, s_next in itertools.pairwise(levels):
+                d = (x - prior(x, s)) / s
+                x_e = x + (s_next - s) * d
+                d_next = (x_e - prior(x_e, s_next)) / s_next
+                x = x + (s_next - s) * (d + d_next) / 2
+            out.append(prior(x, levels[-1]))
+    return torch.cat(out)
+
+
+def picture(images: Tensor, path: Path, columns: int = 8) -> None:
+    """Write images [N, C, H, W] as one PNG without axes; two channels are shown as magnitude."""
+    from matplotlib.image import imsave
+
+    grey = images.norm(dim=1) if images.shape[1] == 2 else images[:, 0]
+    flat = grey.flatten(1)
+    low = torch.quantile(flat, 0.001) if images.shape[1] == 1 else torch.zeros(())
+    tiles = ((grey - low) / (torch.quantile(flat, 0.999, dim=1) - low)[:, None, None]).numpy()
+    H, W = tiles.shape[-2:]
+    rows = math.ceil(len(tiles) / columns)
+    page = np.ones((rows * (H + 2), columns * (W + 2)), np.float32)
+    for i, tile in enumerate(tiles):
+        y, x = i // columns * (H + 2), i % columns * (W + 2)
+        page[y : y + H, x : x + W] = tile.clip(0, 1)
+    part = path.with_name(path.name + ".part")
+    imsave(part, page, cmap="gray", vmin=0, vmax=1, format="png")
+    part.replace(path)
+
+
+def _stretches(training: dict[str, Any]) -> str:
+    """Say which batch and learning rate held from which step on."""
+    return "; ".join(
+        f"batch {s['batch']} at rate {s['rate']:g}"
+        + (f" from step {s['from']:,}" * (s["from"] > 0))
+        for s in training["stretches"]
+    )
+
+
+def _high(prior: LearnedPrior) -> list[str]:
+    """Say what serves the high noise levels, if it is a network of its own."""
+    if prior.high_spec is None:
+        return []
+    spec, t = prior.high_spec.network, prior.metadata["training_high"]
+    parameters = sum(p.numel() for p in prior.high.parameters())
+    return [
+        f"| network from σ = {prior.high_spec.above:g} u | the same kind, {tuple(spec.nc)}, "
+        f"{spec.patch} × {spec.patch} pixels folded, {parameters / 1e6:.2f} million weights; "
+        f"trained on σ ≥ {t['sigma_min']:g} u in {t['steps']:,} steps, {t['images']:,} images, "
+        f"{t['seconds'] / 60:.0f} minutes |"
+    ]
+
+
+def card(prior: LearnedPrior, rows: list[ErrorRow], limits: str, pictures: dict[str, str]) -> str:
+    """Return the model card as Markdown."""
+    m, t = prior.metadata, prior.metadata["training"]
+    c = prior.constants
+    shape = "×".join(map(str, prior.train_shape))
+    size = "this size only" if prior.shape else "any size"
+    parameters = sum(p.numel() for p in prior.network.parameters())
+    lines = [
+        f"# Prior `{prior.name}`",
+        "",
+        f"A diffusion prior D(x, σ) for {m['data']['summary']}.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| images | {shape} (channels × height × width), {size} |",
+        f"| pixel | {m['pixel']['side']:.6g} {m['pixel']['unit']} |",
+        f"| values | x = {c.offset:g} + {c.scale:g}·u; unit of x: {prior.units} |",
+        f"| noise levels | σ from {prior.sigma_min:.3g} to {prior.sigma_max:.3g} in that unit |",
+        f"| network | deepinv DRUNet {tuple(prior.spec.nc)}, {prior.spec.nb} blocks a scale, "
+        f"{prior.spec.patch} × {prior.spec.patch} pixels folded into channels, "
+        f"{parameters / 1e6:.2f} million weights, EDM preconditioning |",
+        *_high(prior),
+        f"| data | {m['data']['licence']} |",
+        f"| seeds | training {t['seed']}; the held-out images are block 0 of that seed |",
+        f"| training | {t['steps']:,} steps, {t['images']:,} images ({_stretches(t)}), "
+        f"{t['seconds'] / 60:.0f} minutes on {t['threads']} CPU thread(s); {t['optimizer']} |",
+        f"| command | `{m['command']}` |",
+        "",
+        "Not good for: " + limits + ".",
+        "",
+        "## Denoising error on held-out images",
+        "",
+        "Root mean square per pixel, in units of u. Doing nothing leaves σ. The Wiener filter is "
+        "the best linear one for the mean and the power spectrum of the class.",
+        "",
+        "| σ | Wiener filter | this prior | prior ÷ Wiener |",
+        "|---|---|---|---|",
+        *(
+            f"| {r.sigma / c.scale:.3g} | {r.wiener / c.scale:.3g} | {r.network / c.scale:.3g} "
+            f"| {r.network / r.wiener:.2f} |"
+            for r in rows
+        ),
+        "",
+    ]
+    for caption, name in pictures.items():
+        lines += [f"## {caption}", "", f"![{caption}]({name})", ""]
+    return "\n".join(lines)

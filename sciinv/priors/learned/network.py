@@ -1,0 +1,357 @@
+"""A learned diffusion prior: deepinv's DRUNet inside the preconditioning of EDM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from deepinv.models import DRUNet
+from torch import Tensor, nn
+
+from sciinv.errors import PriorError
+from sciinv.priors.base import Prior, check_channels, sigma_like
+from sciinv.priors.learned.linear import LinearSkip
+from sciinv.priors.widths import FittedWidths
+from sciinv.priors.widths.local import LocalWidths
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What is needed to build the network again.
+
+    Attributes:
+        channels: Image channels.
+        nc: Feature channels at the four scales.
+        nb: Residual blocks per scale.
+        patch: Side of the pixel blocks that are folded into channels (1, 2, 4, …).
+        highpass: Also show F the image's fine structure in units of σ. At small σ the target of F
+            is the noise magnified to unit variance; without this F must learn the magnification.
+        mean_size: (H, W) of the mean image of the class, which F is then shown too, or None. It
+            tells F where it is, and what to return where nothing can be seen through the noise.
+        phase: Take the slow phase off a complex image (channels real, imaginary) before F and put
+            it back after, so that D(e^{iθ} x, σ) = e^{iθ} D(x, σ) whatever the weights.
+        turn: Take one constant phase off instead. In strong noise the slow phase is itself noise,
+            which F could not undo; the phase of the strongest slow waves is not.
+        linear: Let D be the class's Wiener filter plus what F adds (see `learned.linear`).
+    """
+
+    channels: int = 1
+    nc: tuple[int, int, int, int] = (32, 64, 128, 128)
+    nb: int = 2
+    patch: int = 2
+    highpass: bool = False
+    mean_size: tuple[int, int] | None = None
+    phase: bool = False
+    turn: bool = False
+    linear: bool = False
+
+
+@dataclass(frozen=True)
+class HighSpec:
+    """A second network for the high noise levels alone.
+
+    Where only coarse structure shows through the noise, a network on large pixel blocks sees more
+    of the image for the same work, and learns those levels without giving anything up elsewhere.
+
+    Attributes:
+        network: What is needed to build it.
+        above: The least σ that it serves, units of u.
+    """
+
+    network: NetworkSpec
+    above: float
+
+
+@dataclass(frozen=True)
+class Preconditioning:
+    """Constants of the network's own units u; physical values are x = offset + scale·u.
+
+    Attributes:
+        sigma_data: Root mean square of u over the class.
+        sigma_min: Smallest σ at which the network was trained well, units of u.
+        sigma_max: Largest σ to start an annealing from, units of u.
+        offset: Physical value of u = 0.
+        scale: Physical value of one unit of u.
+    """
+
+    sigma_data: float = 0.5
+    sigma_min: float = 0.01
+    sigma_max: float = 30.0
+    offset: float = 0.0
+    scale: float = 1.0
+
+
+class EDMNetwork(nn.Module):
+    """D_u(x, σ) = c_skip x + c_out F(c_in x, ln σ / 4), in units of u (Karras et al. 2022).
+
+    F is a `deepinv.models.DRUNet` without biases. It gets two constant maps beside the image:
+    ln σ / 4, and 1, without which it could not make an offset at σ = 1. Pixel blocks are folded
+    into channels, which costs patch² less work at the finest scale.
+
+    Args:
+        spec: Sizes of the network.
+        sigma_data: Root mean square of the class.
+        sigma_range: (least, greatest) σ of training; outside it the map of ln σ stays constant.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self, spec: NetworkSpec, sigma_data: float, sigma_range: tuple[float, float]
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.sigma_data = sigma_data
+        self.sigma_range = sigma_range
+        folded = spec.channels * spec.patch**2
+        if spec.mean_size is not None:
+            self.register_buffer("mean", torch.zeros(1, spec.channels, *spec.mean_size))
+        if spec.linear:
+            self.linear = LinearSkip()
+        shown = 1 + spec.highpass + (spec.mean_size is not None) + spec.linear
+        # deepinv adds the channel of the second map.
+        self.unet = DRUNet(
+            in_channels=folded * shown + 1,
+            out_channels=folded,
+            nc=tuple(spec.nc),
+            nb=spec.nb,
+            act_mode="r",  # not in place, for torch.func
+            pretrained=None,
+        )
+        if spec.linear:
+            with torch.no_grad():
+                self.unet.m_tail.weight.zero_()  # start from the filter
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return D_u(x, σ); x [B, C, H, W] of any H, W; σ [B, 1, 1, 1]."""
+        skip, c_out, raw = self.parts(x, sigma)
+        return skip + c_out * raw.to(x.dtype)
+
+    def parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return c_skip x (or W x), c_out and F, of which D_u = c_skip x + c_out F."""
+        root = (sigma**2 + self.sigma_data**2).sqrt()
+        if self.spec.linear:
+            skip, size, c_out = self.linear(x, sigma)
+            return skip, c_out, self.raw(x / root, sigma, skip / size)
+        skip, c_out = self.sigma_data**2 / root**2 * x, sigma * self.sigma_data / root
+        return skip, c_out, self.raw(x / root, sigma)
+
+    def raw(self, x: Tensor, sigma: Tensor, more: Tensor | None = None) -> Tensor:
+        """Return F(x, ln σ / 4) for an already scaled x; `more` is shown to it beside x."""
+        H, W = x.shape[-2:]
+        p, own = self.spec.patch, self.unet.m_tail.weight.dtype
+        x = _pad(x, 8 * p)
+        parts = [x]
+        if more is not None:
+            parts.append(_pad(more, 8 * p))
+        turned = self.spec.phase or self.spec.turn
+        if turned:
+            # the best linear estimate has the best phase, at the scale that the noise leaves
+            slow = _constant_phase(x) if self.spec.turn else _slow_phase(x)
+            slow = _unit(parts[1]) if self.spec.phase and more is not None else slow
+            parts = [_turn(part, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
+                     for part in parts]  # fmt: skip
+        parts = [part.to(own) for part in parts]
+        if self.spec.highpass:
+            magnify = (sigma**2 + self.sigma_data**2).sqrt() / sigma
+            fine = (parts[0] - _blur(parts[0])) * magnify.to(own)
+            parts.append(4 * torch.tanh(fine / 4))
+        if self.spec.mean_size is not None:
+            if tuple(self.spec.mean_size) != (H, W):
+                raise PriorError(
+                    "The prior knows the mean of its images, so it holds for their size alone",
+                    expected=f"H, W = {tuple(self.spec.mean_size)}",
+                    got=(H, W),
+                )
+            parts.append(_pad(self.mean / self.sigma_data, 8 * p).to(own).expand_as(parts[0]))
+        if p > 1:
+            parts = [F.pixel_unshuffle(part, p) for part in parts]
+        low, high = self.sigma_range
+        level = (sigma.clamp(low, high).log() / 4).to(own)
+        maps = torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *parts[0].shape[-2:])
+        x = self.unet.forward_unet(torch.cat([parts[0], maps, *parts[1:]], 1))
+        if p > 1:
+            x = F.pixel_shuffle(x, p)
+        if turned:
+            x = _turn(x.to(slow.dtype), slow)
+        return x[..., :H, :W]
+
+
+def _slow_phase(x: Tensor) -> Tensor:
+    """Return the unit complex numbers [B, 2, H, W] of x blurred over about 7 pixels (sd)."""
+    coarse = F.avg_pool2d(x, 8)
+    coarse = F.avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)
+    slow = F.interpolate(coarse, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    return _unit(slow)
+
+
+def _unit(z: Tensor) -> Tensor:
+    return z / (z.square().sum(1, keepdim=True) + 1e-12).sqrt()
+
+
+def _constant_phase(x: Tensor) -> Tensor:
+    """Return the unit complex number [B, 2, 1, 1] of Σ |X_k|² X_k over the slowest waves k."""
+    coarse = F.avg_pool2d(x, 8)
+    waves = torch.fft.fft2(torch.complex(coarse[:, 0], coarse[:, 1]), norm="ortho")
+    for axis in (-2, -1):
+        size = waves.shape[axis]
+        near = torch.arange(-min(3, size // 2), min(3, (size - 1) // 2) + 1, device=x.device)
+        waves = waves.index_select(axis, near % size)
+    total = (waves * waves.abs().square()).sum((-2, -1))
+    unit = torch.stack([total.real, total.imag], 1)
+    return _unit(unit)[..., None, None]
+
+
+def _turn(x: Tensor, by: Tensor) -> Tensor:
+    """Return the complex product of two-channel images."""
+    re, im = x[:, :1], x[:, 1:]
+    c, s = by[:, :1], by[:, 1:]
+    return torch.cat([c * re - s * im, c * im + s * re], 1)
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Binomial blur over 5 × 5 pixels; the edges are repeated."""
+    for axis in (-1, -2):
+        size = x.shape[axis]
+        here = torch.arange(size, device=x.device)
+        moved = [x.index_select(axis, (here + k).clamp(0, size - 1)) for k in (-2, -1, 1, 2)]
+        x = (6 * x + 4 * (moved[1] + moved[2]) + moved[0] + moved[3]) / 16
+    return x
+
+
+def _pad(x: Tensor, multiple: int) -> Tensor:
+    """Mirror x at the bottom and right edges up to the next multiple."""
+    H, W = x.shape[-2:]
+    for axis, size in ((-1, W), (-2, H)):
+        more = -size % multiple
+        if more:
+            # Mirror as often as needed, also where the image is smaller than the padding.
+            period = max(2 * size - 2, 1)
+            index = torch.arange(size + more, device=x.device) % period
+            index = torch.where(index < size, index, period - index)
+            x = x.index_select(axis, index)
+    return x
+
+
+class LearnedPrior(Prior):
+    """A diffusion prior with a trained network; takes and returns physical values.
+
+    D(x, σ) = offset + scale · D_u((x − offset)/scale, σ/scale). Any H, W is computed (mirrored to
+    a multiple of 8·patch and cropped). The arithmetic has the precision of the weights (float32 as
+    loaded; in bfloat16 only F is, c_skip x stays float32), and D(x, σ) the dtype of x.
+
+    Args:
+        spec: Sizes of the network.
+        constants: Range, offset and scale.
+        train_shape: (C, H, W) of the training images.
+        fixed_size: True where the class is defined on that grid alone.
+        units: Unit of a pixel value.
+        name: Name of the prior.
+        high: A second network for high noise levels, or None.
+        widths: Fitted widths of p(x0 | x_t) in physical units, or None.
+        local: Fitted local widths, in physical units, or None.
+        inflate: Factor on the fitted variances, found by calibration.
+        metadata: Everything else the file says (data, licence, training).
+
+    References:
+        Karras et al., "Elucidating the design space of diffusion-based generative models", 2022.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        constants: Preconditioning,
+        *,
+        train_shape: Sequence[int],
+        fixed_size: bool = False,
+        units: str = "",
+        name: str = "prior",
+        high: HighSpec | None = None,
+        widths: FittedWidths | None = None,
+        local: LocalWidths | None = None,
+        inflate: float = 3.0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec, self.constants = spec, constants
+        c = constants
+        self.network = EDMNetwork(spec, c.sigma_data, (c.sigma_min / 2, c.sigma_max * 2))
+        self.high_spec = high
+        if high is not None:
+            ends = (high.above / 2, c.sigma_max * 2)
+            self.high = EDMNetwork(high.network, c.sigma_data, ends)
+        self.channels = spec.channels
+        self.train_shape = (int(train_shape[0]), int(train_shape[1]), int(train_shape[2]))
+        self.shape = self.train_shape if fixed_size else None
+        self.units, self.name = units, name
+        self.offset, self.scale = c.offset, c.scale
+        self.sigma_data = c.sigma_data * c.scale
+        self.typical = (c.offset, self.sigma_data)
+        self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
+        self.widths, self.local, self.inflate = widths, local, inflate
+        self.metadata = dict(metadata or {})
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, x: Tensor, sigma: float | Tensor, **kwargs: Any) -> Tensor:
+        """Return D(x, σ); x [B, C, H, W] and σ (a number or [B]) in physical units.
+
+        Raises:
+            PriorError: Wrong number of channels, or a σ that is not positive.
+        """
+        if kwargs:
+            raise TypeError(f"unexpected arguments: {', '.join(sorted(kwargs))}")
+        check_channels(x, self.channels, self.name)
+        s = sigma_like(sigma, x)
+        if not torch.compiler.is_compiling() and not _positive(s):
+            raise PriorError(
+                "A denoiser is defined for a positive, finite noise level",
+                where=self.name,
+                expected=f"sigma in [{self.sigma_min:.3g}, {self.sigma_max:.3g}] {self.units}",
+                got=sigma if isinstance(sigma, int | float) else s.flatten().tolist(),
+            )
+        own = self.network.unet.m_tail.weight.dtype
+        dtype = own if own == torch.float64 else torch.float32
+        u = ((x - self.offset) / self.scale).to(dtype)
+        out = self._denoise(u, (s / self.scale).to(dtype))
+        return self.offset + self.scale * out.to(x.dtype)
+
+    def _denoise(self, u: Tensor, sigma: Tensor) -> Tensor:
+        """Return D_u by the network that serves each σ [B, 1, 1, 1] (or one for all)."""
+        if self.high_spec is None:
+            return self.network(u, sigma)
+        upper = sigma >= self.high_spec.above
+        try:
+            every, some = bool(upper.all()), bool(upper.any())
+        except RuntimeError:  # under torch.func.vmap there are no values to look at
+            every, some = False, True
+        if every:
+            return self.high(u, sigma)
+        if not some:
+            return self.network(u, sigma)
+        return torch.where(upper, self.high(u, sigma), self.network(u, sigma))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a file must say to build this prior again (JSON types only)."""
+        return {
+            "name": self.name,
+            "network": {"class": "deepinv.models.DRUNet", **asdict(self.spec)},
+            "preconditioning": {"kind": "edm", **asdict(self.constants)},
+            "train_shape": list(self.train_shape),
+            "fixed_size": self.shape is not None,
+            "units": self.units,
+            "inflate": self.inflate,
+            **({} if self.high_spec is None else {"high": asdict(self.high_spec)}),
+            **self.metadata,
+        }
+
+
+def _positive(s: Tensor) -> bool:
+    try:
+        return bool(((s > 0) & (s < math.inf)).all())
+    except RuntimeError:  # under torch.func.vmap there are no values to look at
+        return True

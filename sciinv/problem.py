@@ -1,0 +1,107 @@
+"""The data side of a run: the measurement, its operator and its noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciinv.likelihoods import Likelihood
+from sciinv.solvers import Linearised, dense_rows
+
+
+@dataclass
+class Problem:
+    """The data side of a run: y, its operator and its likelihood, for a batch of lanes.
+
+    Attributes:
+        y: The measurement, [B, …].
+        physics: The forward operator.
+        likelihood: p(y | A x).
+        linear: Whether A is linear.
+        rows: A as rows [M, C, H, W] where A is linear and small.
+    """
+
+    y: Tensor
+    physics: Any
+    likelihood: Likelihood
+    linear: bool
+    rows: Tensor | None = None
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, y: Tensor, physics: Any, likelihood: Likelihood, like: Tensor) -> Problem:
+        """Return the problem of these data; `like` is an image batch for shape and dtype."""
+        from deepinv.physics import LinearPhysics
+
+        linear = isinstance(physics, LinearPhysics)
+        rows = dense_rows(physics, like, y) if linear else None
+        return cls(y, physics, likelihood, linear, rows)
+
+    def nll(self, x: Tensor) -> Tensor:
+        """Return −log p(y | x), [B]."""
+        return self.likelihood.nll(self.physics.A(x), self.y)
+
+    def nll_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return −log p(y | x) [B] and its gradient in x."""
+        u = self.physics.A(x)
+        with torch.enable_grad():
+            leaf = u.detach().requires_grad_(True)
+            value = self.likelihood.nll(leaf, self.y)
+            (g,) = torch.autograd.grad(value.sum(), leaf)
+        if self.linear:
+            return value.detach(), self.physics.A_adjoint(g)
+        return value.detach(), self.physics.A_vjp(x, g)
+
+    def linearise(self, x: Tensor) -> tuple[Linearised, Tensor]:
+        """Return the whitened linearisation of A at x, and A(x)."""
+        physics = self.physics
+        u = physics.A(x)
+        if self.linear:
+            key = "linearised"
+            if key not in self.cache or self.rows is None:
+                lin = Linearised(physics.A, physics.A_adjoint, self.likelihood, u, self.rows)
+                if self._fixed_weights():
+                    self.cache[key] = lin
+                return lin, u
+            return self.cache[key], u
+        matrix = None
+        if hasattr(physics, "jacobian"):
+            matrix = physics.jacobian(x).reshape(len(x), -1, *x.shape[1:])
+        elif not getattr(physics, "differentiable", True):
+            matrix = central_differences(physics.A, x)
+
+        def forward(v: Tensor) -> Tensor:
+            return torch.func.jvp(physics.A, (x,), (v,))[1]
+
+        def adjoint(r: Tensor) -> Tensor:
+            return physics.A_vjp(x, r)
+
+        return Linearised(forward, adjoint, self.likelihood, u, matrix), u
+
+    def _fixed_weights(self) -> bool:
+        from sciinv.likelihoods import Gaussian
+
+        return isinstance(self.likelihood, Gaussian)
+
+
+def central_differences(a: Any, x: Tensor) -> Tensor:
+    """Return the Jacobian of A at x as rows [B, M, C, H, W], by 2 D evaluations of A.
+
+    (A(x + h e) − A(x − h e)) / 2h with h = ε^{1/3} · max |x| (1 where x = 0): the step at which
+    rounding and curvature err alike.
+    """
+    size = x.abs().flatten(1).amax(1)
+    h = torch.finfo(x.dtype).eps ** (1 / 3) * torch.where(size > 0, size, torch.ones_like(size))
+    columns = []
+    for unit in torch.eye(x[0].numel(), dtype=x.dtype, device=x.device):
+        step = per_lane(h, x) * unit.reshape(1, *x.shape[1:])
+        columns.append(((a(x + step) - a(x - step)).flatten(1)) / (2 * h[:, None]))
+    return torch.stack(columns, -1).reshape(len(x), -1, *x.shape[1:])
+
+
+def per_lane(value: Tensor, like: Tensor) -> Tensor:
+    """Return [B] as [B, 1, 1, …] to broadcast over `like`."""
+    return value.reshape(-1, *(1 for _ in like.shape[1:]))

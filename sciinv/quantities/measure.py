@@ -1,0 +1,68 @@
+"""Quantities of the fields, derived from every draw: so each carries its posterior uncertainty."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from sciinv.quantities.base import Found, Quantity
+from sciinv.quantities.holes import holes
+from sciinv.quantities.ring import ring
+from sciinv.registry import find
+from sciinv.store.atomic import write_file
+
+
+def total(image: xr.DataArray) -> Found:
+    """Return the sum over the pixels of every draw; image [draw, channel, y, x]."""
+    units = str(image.attrs.get("units", ""))
+    return {"Sum of the image": Quantity(image.sum(("channel", "y", "x")).values, units)}
+
+
+QUANTITIES: dict[str, Callable[[xr.DataArray], Found]] = {
+    "ring": ring,
+    "holes": holes,
+    "total": total,
+}
+
+
+def measure(image: xr.DataArray, names: Sequence[str]) -> list[dict[str, dict[str, Any]]]:
+    """Return the quantities' summaries by their name, one mapping per item.
+
+    Args:
+        image: Draws [draw, item, channel, y, x]; read item by item.
+        names: Keys of `QUANTITIES`.
+
+    Raises:
+        ConfigError: A name is not known.
+    """
+    chosen = [find("quantity", name, QUANTITIES) for name in names]
+    out = []
+    for i in range(image.sizes["item"]):
+        one = image.isel(item=i).load()
+        found = [quantity(one) for quantity in chosen]
+        out.append({k: q.summary() for part in found for k, q in part.items()})
+    return out
+
+
+def write(items: list[dict[str, dict[str, Any]]], path: str | os.PathLike[str]) -> Path:
+    """Write the quantities as JSON, a list with one object per item."""
+    write_file(path, json.dumps(items, indent=1, ensure_ascii=False, allow_nan=False).encode())
+    return Path(path)
+
+
+def spoken(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return (mean, sd, units) by name, as a report takes them."""
+    out: dict[str, Any] = {}
+    for name, q in found.items():
+        if q["mean"] is None:
+            out[name] = "not found in any draw"
+            continue
+        out[name] = (q["mean"], q["sd"], *([q["units"]] if q["units"] else []))
+        if q["measured"] < q["draws"]:
+            out[f"{name}: draws that show it"] = f"{q['measured']} of {q['draws']}"
+    return out

@@ -1,0 +1,1 @@
+"""The run: the job around a step, the launch of Snakemake, the examination of the machine."""

@@ -1,0 +1,182 @@
+"""Start Snakemake on the workflow: one run per folder, and stale locks told from live ones."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sciinv.config import Config
+from sciinv.config.paths import CONFIG_FOLDER, locate, snakefile, workflows
+from sciinv.errors import ConfigError, StoreError, WorkflowError
+from sciinv.run.job import RUN
+
+# The end of a job's log that `sciinv.run.job.guard` writes: an error's name and its rows.
+_FAILURE = re.compile(r"^\w+(Error|Exception|Interrupt)\b.*\Z", re.MULTILINE | re.DOTALL)
+DEFAULT = "workflows/configs/main.yaml"
+ROOM = 2**23  # bytes that must be free before a run starts
+
+
+def run(
+    config: Path | None = None,
+    *,
+    profile: str = "default",
+    cores: int | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    extra: Sequence[str] = (),
+) -> int:
+    """Check the configuration, then run Snakemake in the working directory.
+
+    Args:
+        config: YAML file of the run.
+        profile: Name of a shipped profile, or the path of one.
+        cores: CPU cores; the profile's by default.
+        resume: Remove the lock that a killed run left.
+        dry_run: Only say what would be done.
+        extra: Arguments for Snakemake itself.
+
+    Returns:
+        Snakemake's exit code.
+
+    Raises:
+        SciinvError: The configuration is wrong, Snakemake is missing, a run is under way here, or
+            jobs failed.
+    """
+    path = locate(config or DEFAULT, "--config")
+    # Jobs inherit it: the configuration's relative paths mean the same on every node.
+    os.environ[CONFIG_FOLDER] = str(path.absolute().parent)
+    checked = Config.of_file(path)
+    if importlib.util.find_spec("snakemake") is None:
+        raise ConfigError(
+            "The workflow needs Snakemake",
+            where=sys.executable,
+            expected="snakemake ≥ 9",
+            got="not installed",
+            remedy='pip install "sciinv[workflow]"',
+        )
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
+    command += ["--configfile", str(path), "--profile", str(_profile(profile))]
+    if cores is not None:
+        command += ["--cores", str(cores)]
+    if dry_run:
+        return subprocess.run([*command, "--dry-run", "--nolock", *extra], check=False).returncode
+    with _alone(Path(".snakemake")) as lock, _alone(Path(checked.folder)) as other:
+        stale = _locked()
+        if stale and not resume:
+            raise ConfigError(
+                "A run that was killed has left its lock",
+                where=Path(".snakemake/locks").absolute(),
+                expected="no lock",
+                got=f"{len(stale)} lock files, and no run of this machine that holds them",
+                remedy="go on with `sciinv run --resume`",
+            )
+        if stale:
+            subprocess.run([*command, "--unlock", "--quiet"], check=True)
+        _check_room(Path(checked.folder))
+        start = time.time()
+        # Snakemake inherits the lock: it lasts until both processes are gone.
+        code = subprocess.run(
+            [*command, "--rerun-incomplete", *extra],
+            check=False,
+            env={**os.environ, RUN: secrets.token_hex(8)},
+            pass_fds=[lock.fileno(), other.fileno()],
+        ).returncode
+    if code:
+        failures = failed(Path(checked.folder) / "logs", start)
+        if failures:
+            raise WorkflowError(
+                f"{len(failures)} job(s) failed\n\n" + "\n\n".join(failures),
+                remedy="mend the cause and run again: what is finished is kept",
+            )
+    return code
+
+
+def failed(logs: Path, since: float) -> list[str]:
+    """Return what the jobs that failed since a time say of it, with their logs."""
+    out = []
+    for log in sorted(logs.rglob("*.log")):
+        if log.stat().st_mtime < since:
+            continue
+        found = _FAILURE.search(log.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            out.append(f"{log}\n{found[0].strip()}")
+    return out
+
+
+def _check_room(folder: Path) -> None:
+    """Raise before the first job where a disk is full: Snakemake's own records need room too."""
+    for place in (Path.cwd(), folder):
+        free = shutil.disk_usage(place).free
+        if free < ROOM:
+            raise StoreError(
+                "The disk is full",
+                where=place.absolute(),
+                expected=f"at least {ROOM / 2**20:.0f} MiB free before a run starts",
+                got=f"{free / 2**20:.1f} MiB",
+                remedy="free some space, or write to another disk (run.results)",
+            )
+
+
+def _profile(name: str) -> Path:
+    shipped = workflows() / "profiles"
+    for folder in (shipped / name, Path(name)):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(
+        "There is no profile of this name",
+        expected=", ".join(sorted(p.name for p in shipped.iterdir()))
+        + ", or a folder with a config.yaml",
+        got=name,
+        remedy="name a shipped profile, or copy one and give its path",
+    )
+
+
+def _locked() -> list[Path]:
+    folder = Path(".snakemake/locks")
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+@contextmanager
+def _alone(folder: Path = Path(".snakemake")) -> Iterator[IO[str]]:
+    """Hold a folder's run lock, which the kernel frees however this process ends.
+
+    The working directory's keeps Snakemake's own records apart, that of the results two runs in
+    different directories which write to the same place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".sciinv.lock").open("a+")
+    except OSError as error:
+        from sciinv.store.atomic import describe_os_error
+
+        described = describe_os_error(error, folder.absolute(), "The run cannot write here")
+        raise described or error from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise ConfigError(
+                "A run is under way in this folder",
+                where=folder.absolute(),
+                expected="one run at a time",
+                got=stream.read().strip() or "a process that has not said its number yet",
+                remedy="wait for it, or stop it; other folders can run at the same time",
+            ) from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} of {getpass.getuser()} on {socket.gethostname()}")
+        stream.flush()
+        yield stream

@@ -1,0 +1,1 @@
+"""The steps of the pipeline: each takes stores and leaves a store."""

@@ -1,0 +1,72 @@
+"""What a step builds from the configuration: operator, prior, sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from sciinv import operators, priors, samplers
+from sciinv.config import Operator, Prior, Sampler
+from sciinv.config.paths import locate, located_name
+from sciinv.errors import ConfigError
+from sciinv.priors.base import Prior as DiffusionPrior
+
+
+def load_prior(prior: Prior, shape: tuple[int, int, int], units: str = "") -> DiffusionPrior:
+    """Return the prior of a configuration for images of this (C, H, W)."""
+    if prior.path is not None:
+        return priors.load(locate(prior.path))
+    power = gaussian_power(shape[1:], prior.sd, prior.length)
+    return priors.Gaussian(torch.full(shape, prior.mean), power_spectrum=power, units=units)
+
+
+def gaussian_power(shape: tuple[int, int], sd: float, length: float) -> Tensor:
+    """Return the power spectrum [H, W] of a Gaussian-shaped correlation exp(−r²/2ℓ²).
+
+    P(k) ∝ exp(−2π² ℓ² |k|²), k in cycles per pixel, scaled to a mean of sd²; at least 1e−6 of
+    its mean, so that no direction has the variance 0.
+    """
+    ky, kx = (torch.fft.fftfreq(n, dtype=torch.float64) for n in shape)
+    k2 = ky[:, None] ** 2 + kx[None, :] ** 2
+    power = torch.exp(-2 * torch.pi**2 * length**2 * k2)
+    power = (power / power.mean()).clamp_min(1e-6)
+    return (sd**2 * power / power.mean()).float()
+
+
+def build(
+    measurement: xr.Dataset, operator: Operator, item: int = 0, device: str = "cpu"
+) -> tuple[Any, Tensor]:
+    """Return the operator and the measurement [1, …] of one item, on a device."""
+    name = located_name(operator.name) if operator.name else None
+    physics, y = operators.from_measurement(measurement, item, name, **dict(operator.params))
+    return physics.to(device), y.to(device)
+
+
+def method(sampler: Sampler, model: DiffusionPrior, micro_batch: int | None = None) -> Any:
+    """Return the sampler of a configuration; "daps-published" is the released code's setting.
+
+    Args:
+        sampler: Its kind and settings.
+        model: The prior.
+        micro_batch: Replaces the configuration's.
+    """
+    settings = {k: v for k, v in sampler.settings.items() if (k, v) != ("micro_batch", "auto")}
+    if micro_batch is not None and sampler.kind != "particles":  # its group is its batch
+        settings["micro_batch"] = micro_batch
+    if sampler.kind == "daps-published":
+        return samplers.DAPS.published(model, **settings)
+    return samplers.build(sampler.kind, model, **settings)
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "There is no GPU that torch can use",
+            where="run.device",
+            expected="a CUDA device",
+            got="none",
+            remedy="set device: cpu, or ask the cluster for a GPU (resource gpu)",
+        )

@@ -1,0 +1,75 @@
+"""The step check: measurement, operator and prior belong together, before the first draw."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sciinv import likelihoods, store, units
+from sciinv.config import Operator, Prior, Sampler
+from sciinv.errors import OperatorError
+from sciinv.operators.check import check_operator
+from sciinv.steps.build import _check_device, build, load_prior, method
+from sciinv.steps.micro_batch import probe
+
+
+def check(
+    measurement: str | Path,
+    operator: Operator,
+    prior: Prior,
+    out: str | Path,
+    sampler: Sampler | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Check once, before the first draw, that measurement, operator and prior belong together.
+
+    Args:
+        measurement: The measurement store.
+        operator: The operator and its parameters.
+        prior: The prior.
+        out: A JSON file with what was found.
+        sampler: The sampler; where its `micro_batch` is "auto", the largest that fits into the
+            memory is found here, once, so that all jobs of the run round alike.
+        device: Where draws will be made.
+
+    Raises:
+        SciinvError: The operator's adjoint is wrong, it does not fit the measurement, it says no
+            noise, or the prior does not fit its image or has other units.
+    """
+    dataset = store.open_measurement(measurement)
+    physics, y = build(dataset, operator)
+    results = check_operator(physics, y)
+    failed = [r for r in results if not r.ok]
+    if failed:
+        raise OperatorError(
+            f"The operator fails the check of its {failed[0].name}",
+            where=operator.name or dataset.attrs["operator"],
+            expected=failed[0].expected,
+            got=failed[0].got,
+            remedy=failed[0].remedy,
+        )
+    spec = physics.image_spec
+    model = load_prior(prior, spec.shape, spec.units)
+    model.check(spec.shape)
+    units.check(model.units, spec.units, where=operator.name or dataset.attrs["operator"])
+    found = {
+        "operator": operator.name or dataset.attrs["operator"],
+        "image": {"shape": list(spec.shape), "units": spec.units},
+        "measurement": {"shape": list(y.shape[1:]), "units": dataset.attrs["units"]},
+        "likelihood": type(likelihoods.of(physics)).__name__,
+        "prior": {"kind": type(model).__name__, "units": model.units},
+        "checks": {r.name: r.got for r in results},
+    }
+    if sampler is not None and sampler.settings.get("micro_batch") == "auto":
+        _check_device(device)
+        torch.set_num_threads(1)
+        physics, y, model = physics.to(device), y.to(device), model.to(device)
+        few = {"dps": {"steps": 2}, "langevin": {"iterations": 2}}.get(sampler.kind, {"levels": 2})
+        trial = replace(sampler, settings={**sampler.settings, **few})
+        found["micro_batch"] = probe(lambda n: method(trial, model, n), y, physics)
+    store.write_file(out, json.dumps(found, indent=1, default=str).encode())
+    return found

@@ -1,0 +1,214 @@
+"""The page of one problem: its stores, beside what the field usually makes of the same data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from sciinv import likelihoods, plots, report, store, uncertainty
+from sciinv.config import Operator
+from sciinv.config.paths import locate
+from sciinv.errors import DataError
+from sciinv.quantities.measure import spoken
+from sciinv.steps.sample import build
+from sciinv.store.atomic import write_file
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The stores of one problem and how they are shown.
+
+    Attributes:
+        measurement: The measurement store.
+        posterior: The posterior store.
+        summary: The summary store.
+        quantities: The JSON file of the field's quantities.
+        title: Heading.
+        operator: The operator, for the usual reconstructions; the measurement's own if None.
+        items: How many items are shown, from the first.
+        reference: An image to compare with, NumPy [y, x] or [item, y, x]; or a segmentation of
+            the Helsinki challenge (.mat), against which segmentations are scored.
+    """
+
+    measurement: str | Path
+    posterior: str | Path
+    summary: str | Path
+    quantities: str | Path | None = None
+    title: str = ""
+    operator: Operator | None = None
+    items: int = 1
+    reference: str | None = None
+
+
+def make_report(stores: Stores, out: str | Path) -> Path:
+    """Write one problem's page `index.html`, and beside it as PNG each map, single draws and χ².
+
+    Args:
+        stores: The problem.
+        out: The folder to make.
+
+    Raises:
+        SciinvError: A store is not whole, or the reference does not fit.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sections(stores)
+    maps = uncertainty.open_summary(stores.summary)
+    for section in found:
+        _pictures(section, maps, folder)
+    heading = stores.title or found[0].title
+    return report.write_report(found, folder / "index.html", title=heading)
+
+
+def make_overview(problems: Sequence[Stores], out: str | Path, title: str) -> Path:
+    """Write one page on all problems of a run.
+
+    Args:
+        problems: The problems, in the order shown.
+        out: The HTML file to make.
+        title: Heading of the page.
+
+    Raises:
+        SciinvError: A store is not whole, or a reference does not fit.
+    """
+    found = [section for stores in problems for section in sections(stores)]
+    return report.write_report(found, out, title=title)
+
+
+def sections(stores: Stores) -> list[report.Problem]:
+    """Return what the report says of each shown item of a problem."""
+    dataset = store.open_measurement(stores.measurement)
+    maps = uncertainty.open_summary(stores.summary)
+    draws = uncertainty.as_dataset(stores.posterior)
+    heading = stores.title or str(dataset.attrs.get("title", "Reconstruction"))
+    quantities = stores.quantities
+    found = json.loads(Path(quantities).read_text()) if quantities is not None else []
+    reference = stores.reference
+    segmented = reference is not None and reference.endswith(".mat")
+    truth = None if segmented else _reference(reference, draws.sizes["item"])
+    out = []
+    for item in range(min(stores.items, draws.sizes["item"])):
+        physics, y = build(dataset, stores.operator or Operator(), item)
+        classical = _classical(physics, y)
+        numbers = spoken(found[item]) if found else {}
+        if segmented and reference is not None:
+            numbers |= _segmentation_scores(reference, maps, draws, classical, item)
+        out.append(
+            report.Problem(
+                title=heading if draws.sizes["item"] == 1 else f"{heading}, item {item}",
+                posterior=draws,
+                item=item,
+                summary=maps,
+                measurement=_described(dataset, physics),
+                components=_components(physics, y),
+                classical=classical,
+                truth=None if truth is None else truth[item],
+                domain=numbers,
+                operator=dataset.attrs["operator"],
+            )
+        )
+    return out
+
+
+def _pictures(section: report.Problem, maps: xr.Dataset, folder: Path) -> None:
+    """Write the maps of one item, its single draws, and χ² of every draw."""
+    item, colours = section.item, plots.colour_map(section.operator)
+    panels = {"mean": maps["mean"], "sd": maps["sd"]}
+    for level in maps["quantile"].values:
+        panels[f"q{100 * level:04.1f}".replace(".0", "")] = maps["quantiles"].sel(quantile=level)
+    for key, values in panels.items():
+        panel = values.isel(item=item, channel=0).load()
+        shown = plots.SPREAD if key == "sd" else colours
+        name = "standard deviation" if key == "sd" else key
+        path = folder / f"item-{item}-{key}.png"
+        plots.write_map(panel, path, title=f"{section.title}: {name}", colours=shown)
+    draws = plots.draws_figure(section.posterior, item, colours=colours)
+    write_file(folder / f"item-{item}-draws.png", plots.png(draws))
+    found = uncertainty.as_dataset(section.posterior)
+    if "chi2" in found:  # draws from elsewhere may have none
+        fit = plots.fit_figure(found["chi2"].isel(item=item).values, section.components)
+        write_file(folder / f"item-{item}-chi2.png", plots.png(fit))
+
+
+def _described(dataset: xr.Dataset, physics: Any) -> dict[str, str]:
+    """Return the rows on what was measured."""
+    sizes = {k: v for k, v in dataset["y"].sizes.items() if k != "item"}
+    spec = physics.image_spec
+    rows = {
+        "Source": dataset.attrs.get("source"),
+        "Data": f"{' × '.join(f'{v} {k}' for k, v in sizes.items())}, {dataset.attrs['units']}",
+        "Operator": f"{dataset.attrs['operator']}: "
+        + (type(physics).__doc__ or "").strip().split("\n")[0],
+        "Image": f"{spec.shape[1]} × {spec.shape[2]} pixels of "
+        f"{abs(float(spec.x[1] - spec.x[0])):.4g} {spec.axis_units}, {spec.units}",
+    }
+    return {k: str(v) for k, v in rows.items() if v}
+
+
+def _components(physics: Any, y: torch.Tensor) -> int:
+    """Return the number of real components that carry data."""
+    sd = getattr(likelihoods.of(physics), "sd", None)
+    if sd is None:
+        return y.numel()
+    return int(torch.isfinite(torch.as_tensor(sd)).expand_as(y).sum())
+
+
+def _classical(physics: Any, y: torch.Tensor) -> Mapping[str, np.ndarray]:
+    if not hasattr(physics, "classical"):
+        return {}
+    torch.set_num_threads(1)
+    return {k: v[0].detach().cpu().numpy() for k, v in physics.classical(y).items()}
+
+
+def _segmentation_scores(
+    path: str, maps: xr.Dataset, draws: xr.Dataset, classical: Mapping[str, np.ndarray], item: int
+) -> dict[str, Any]:
+    """Return the Matthews correlation of the mean, of single draws, and of the usual images."""
+    from sciinv.quantities.segmentation import score
+    from sciinv.readers import htc2022
+
+    reference = np.asarray(htc2022.read_segmentation(locate(path, "reference"))).astype(bool)
+    mean = maps["mean"].isel(item=item, channel=0).values
+    each = [
+        score(draws["image"].isel(draw=k, item=item, channel=0).values, reference)
+        for k in range(draws.sizes["draw"])
+    ]
+    found: dict[str, Any] = {"Matthews correlation, mean": f"{score(mean, reference):.4f}"}
+    found["Matthews correlation, single draws"] = (float(np.mean(each)), float(np.std(each)))
+    for name, image in classical.items():
+        found[f"Matthews correlation, {name}"] = f"{score(np.squeeze(image), reference):.4f}"
+    return found
+
+
+def _reference(path: str | None, items: int) -> np.ndarray | None:
+    """Return the reference [item, y, x]."""
+    if path is None:
+        return None
+    where = locate(path, "reference")
+    try:
+        values = np.load(where, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise DataError(
+            "The reference cannot be read",
+            where=where,
+            expected="a NumPy file .npy with an image [y, x], or [item, y, x]",
+            got=error,
+            remedy="write it with numpy.save",
+        ) from error
+    values = values[None] if values.ndim == 2 else values
+    if values.ndim != 3 or len(values) < items:
+        raise DataError(
+            "The reference does not fit the items",
+            where=where,
+            expected=f"[{items}, y, x]",
+            got=list(values.shape),
+            remedy="give one reference image per item",
+        )
+    return values

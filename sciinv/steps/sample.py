@@ -1,0 +1,135 @@
+"""Draws of a block, and the check before the first: measurement, operator, prior and sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from sciinv import store
+from sciinv.config import Operator, Prior, Sampler
+from sciinv.config.paths import locate
+from sciinv.priors.base import Prior as DiffusionPrior
+from sciinv.steps.build import _check_device, build, load_prior, method
+from sciinv.steps.micro_batch import halving
+
+Progress = Callable[[int, int], None]
+
+
+def sample_shard(
+    measurement: str | Path,
+    out: str | Path,
+    *,
+    operator: Operator,
+    prior: Prior,
+    sampler: Sampler,
+    draws: Sequence[int],
+    items: Sequence[int],
+    seed: int = 0,
+    device: str = "cpu",
+    shard: tuple[int, int] | None = None,
+    micro_batch: int | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Draw a block of draws of a block of items, and write it as a posterior store.
+
+    Draw i of item j has the same bits in whatever block; on a CPU, torch runs on one thread.
+
+    Args:
+        measurement: The measurement store.
+        out: The posterior store to make; replaced where it is there already.
+        operator: The operator and its parameters.
+        prior: The prior.
+        sampler: The sampler and its settings.
+        draws: Numbers of the draws, contiguous.
+        items: Positions of the items, contiguous.
+        seed: Seed of the run.
+        device: "cpu" or "cuda".
+        shard: (draws, items) of a full job.
+        micro_batch: Draws computed together; the sampler's own by default. It is halved where it
+            does not fit into the memory, and the store then says so: its draws have the same random
+            numbers as any others, but their rounding is that of the smaller micro-batch.
+        progress: Called with (levels done, levels in all).
+        say: Takes lines of progress.
+
+    Raises:
+        SciinvError: See `Sampler.sample` and `store.write_posterior`.
+    """
+    _check_device(device)
+    torch.set_num_threads(1)
+    dataset = store.open_measurement(measurement)
+    parts = []
+    physics, shared = None, _is_shared(dataset)
+    for row, item in enumerate(items):
+        if physics is None or not shared:
+            physics, y = build(dataset, operator, item, device)
+        else:
+            y = torch.from_numpy(dataset["y"].isel(item=[item]).values).to(y)
+        if row == 0:
+            spec = physics.image_spec
+            model = load_prior(prior, spec.shape, spec.units).to(device)
+            lanes = micro_batch or int(getattr(method(sampler, model), "micro_batch", 1))
+            started = lanes
+
+        def attempt(n: int, physics: Any, model: DiffusionPrior, y: Tensor, row: int) -> xr.Dataset:
+            return method(sampler, model, n).sample(
+                y,
+                physics,
+                draws=list(draws),
+                seed=seed,
+                items=[items[row]],
+                progress=_scaled(progress, row, len(items)),
+            )
+
+        once = partial(attempt, physics=physics, model=model, y=y, row=row)
+        part, lanes = halving(once, lanes, say)
+        parts.append(part)
+    posterior = xr.concat(parts, "item", combine_attrs="override")
+    about = store.provenance(
+        operator=operator.name or dataset.attrs["operator"],
+        operator_file=locate(operator.files[0]) if operator.files else None,
+        prior_file=locate(prior.path) if prior.path else None,
+        config=identity(operator, prior, sampler),
+        seed=seed,
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+    )
+    about |= {"measurement": str(Path(measurement).absolute()), "micro_batch": lanes}
+    about["measurement_hash"] = store.content_hash(measurement)
+    if prior.path:
+        about["prior_path"] = str(locate(prior.path).absolute())
+    if lanes != started:
+        about["micro_batch_at_start"] = started
+    observed = dataset[["y"]].isel(item=list(items)).assign_coords(item=list(items))
+    return store.write_posterior(
+        posterior, out, observed=observed, provenance=about, shard=shard, overwrite=True
+    )
+
+
+def identity(operator: Operator, prior: Prior, sampler: Sampler) -> dict[str, Any]:
+    """Return what decides the draws beside data, seed and files: kept in the store, hashed."""
+    return {
+        "operator": {"name": operator.name, "params": dict(operator.params)},
+        "prior": {k: getattr(prior, k) for k in ("kind", "mean", "sd", "length")},
+        "sampler": {"kind": sampler.kind, **sampler.settings},
+    }
+
+
+def _scaled(progress: Progress | None, row: int, rows: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(row * total + done, rows * total)
+
+
+def _is_shared(dataset: xr.Dataset) -> bool:
+    """Whether one operator serves all items: nothing but y differs between them."""
+    return not any(
+        "item" in v.dims and v.dtype.kind in "fiubc"
+        for k, v in dataset.variables.items()
+        if k not in ("y", "item")
+    )

@@ -1,0 +1,49 @@
+"""The step summarize: maps of a posterior store, and the quantities of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sciinv.config import SUMMARY
+
+
+def summarize(
+    posterior: str | Path,
+    out: str | Path,
+    quantities: str | Path | None = None,
+    *,
+    display: Mapping[str, Any] | None = None,
+    domain: Sequence[str] = (),
+    scheduler: str | None = None,
+    memory: int | None = None,
+) -> Path:
+    """Write the summary store of a posterior store, and the field's quantities; out of core.
+
+    Args:
+        posterior: The posterior store.
+        out: The summary store to make; replaced where it is there already.
+        quantities: The JSON file of the quantities to make.
+        display: `transform`, `thresholds`, `quantiles` and `align` of `uncertainty.summarize`.
+        domain: Names of quantities, see `sciinv.quantities.measure`.
+        scheduler: Address of a dask scheduler whose workers read and summarize; they need the
+            posterior store under the same path. This process alone if None.
+        memory: Bytes that draws (half) and maps (half) may take in each process, beside what the
+            program itself takes.
+
+    Raises:
+        SciinvError: The scheduler does not answer; see `uncertainty.summarize` and
+            `domain.measure`.
+    """
+    from sciinv import uncertainty
+    from sciinv.quantities import measure as field
+
+    if quantities is not None:
+        image = uncertainty.as_dataset(posterior)["image"]
+        field.write(field.measure(image, domain), quantities)
+    wanted = {k: v for k, v in (display or {}).items() if k in SUMMARY}
+    with uncertainty.workers(scheduler):
+        half = None if memory is None else memory // 2
+        summary = uncertainty.summarize(posterior, **wanted, memory=half)
+        return uncertainty.write_summary(summary, out, overwrite=True, memory=half)
