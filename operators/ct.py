@@ -42,6 +42,7 @@ class CT(Declared, LinearPhysics):
         memory_limit_mb: Most memory for the stored system matrix, MB; beyond it, weights are
             built again for each product.
         sirt_iterations: Iterations of `classical`'s SIRT.
+        length_unit: What the lengths are in: "pixel" where only the detector's pitch is known.
 
     Image [B, 1, rows, columns], measurement [B, 1, angle, detector]; float32 or float64.
 
@@ -66,6 +67,7 @@ class CT(Declared, LinearPhysics):
         model: str = "strip",
         memory_limit_mb: float = 2048.0,
         sirt_iterations: int = 100,
+        length_unit: str = "mm",
     ) -> None:
         scan = Geometry(
             _numbers(angles, "angles"),
@@ -83,7 +85,7 @@ class CT(Declared, LinearPhysics):
         self.geometry = scan
         self.projector = Projector(scan, model, memory_limit_mb)
         self.sirt_iterations = int(sirt_iterations)
-        self.image_spec = _image_spec(scan)
+        self.image_spec = _image_spec(scan, length_unit)
         self.measurement_spec = _measurement_spec(scan, "1")
 
     def A(self, x: Tensor) -> Tensor:
@@ -134,6 +136,7 @@ class CTCounts(Declared, Physics):
         model: "strip", "line" or "joseph".
         memory_limit_mb: Most memory for the stored system matrix, MB.
         sirt_iterations: Iterations of `classical`'s SIRT.
+        length_unit: What the lengths are in: "pixel" where only the detector's pitch is known.
 
     Image [B, 1, rows, columns] in 1/mm, measurement [B, 1, angle, detector] in counts.
 
@@ -159,6 +162,7 @@ class CTCounts(Declared, Physics):
         model: str = "strip",
         memory_limit_mb: float = 2048.0,
         sirt_iterations: int = 100,
+        length_unit: str = "mm",
     ) -> None:
         super().__init__(noise_model=_DeepinvPoisson(gain=1.0))
         self.likelihood = Poisson()
@@ -236,13 +240,13 @@ class _Product(torch.autograd.Function):
         return _Product.apply(value.movedim(in_dims[0], 0), projector, transpose), 0
 
 
-def _image_spec(scan: Geometry) -> ImageSpec:
+def _image_spec(scan: Geometry, unit: str) -> ImageSpec:
     return ImageSpec(
         shape=(1, *scan.image_size),
-        units="1/mm",
+        units=f"1/{unit}",
         y=scan.y,
         x=scan.x,
-        axis_units="mm",
+        axis_units=unit,
         channels=("attenuation",),
     )
 

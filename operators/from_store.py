@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.named import find
+from sciinv.operators.named import REGISTRY, find
 
 
 def from_measurement(
@@ -25,6 +25,8 @@ def from_measurement(
 ) -> tuple[Any, Tensor]:
     """Build the operator that a measurement store describes, and return it with one measurement.
 
+    A dataset names operators of the registry only: a file of code is run where the caller names it.
+
     The constructor's parameters are taken by name, the first found counts: `overrides`, a variable
     or coordinate of the dataset (as a tensor; of the given item where it has a dimension `item`),
     an entry of the JSON attribute `params`.
@@ -32,7 +34,8 @@ def from_measurement(
     Args:
         dataset: What `sciinv.store.open_measurement` or a reader returned.
         item: Position along the dimension `item`.
-        operator: Registry name or "FILE.py:CLASS"; by default the attribute `operator`.
+        operator: Registry name or "FILE.py:CLASS"; by default the attribute `operator`, which
+            must then be a registry name.
         dtype: Of y and of every floating-point array, but for the operator's
             `float64_parameters`.
         **overrides: Constructor parameters to set or replace.
@@ -41,7 +44,8 @@ def from_measurement(
         (physics, y): the operator, and y [1, …].
 
     Raises:
-        OperatorError: The store and the constructor do not match.
+        OperatorError: The store and the constructor do not match, or the store names a file of
+            code that the caller does not.
         ConfigError: There is no operator of this name.
     """
     if "y" not in dataset or "item" not in dataset["y"].dims:
@@ -58,6 +62,15 @@ def from_measurement(
             expected="an attribute operator",
             got=f"attributes {sorted(map(str, dataset.attrs))}",
             remedy="pass operator=…, or set the attribute",
+        )
+    if operator is None and name not in REGISTRY:
+        raise OperatorError(
+            "The measurement names a file of code, which is not run unasked",
+            where=dataset.encoding.get("source"),
+            expected=f"one of {', '.join(sorted(REGISTRY))}, or an operator that you name yourself",
+            got=name,
+            remedy="read the file, then name it: --operator FILE.py:CLASS on the command line, "
+            "operator: {name: FILE.py:CLASS} in the configuration, operator=… in Python",
         )
     items = dataset.sizes["item"]
     if not 0 <= item < items:

@@ -40,9 +40,10 @@ class MultiCoilMRI(Declared, LinearPhysics):
             first axis of 2 (real and imaginary part); a leading axis of length 1 is dropped.
             Where the maps are smaller than the mask, the image is 0 outside of them (centres
             coincide).
-        noise_sd: Standard deviation per real component of y: a number, or one per coil.
+        noise_sd: Standard deviation per real component of y: a number, one per coil, or one per
+            sample (where samples were measured a different number of times).
         image_shape: Crop the maps to this (H, W) around their centre.
-        pixel_mm: Pixel size in mm, a number or (row, column).
+        pixel_mm: Pixel size in mm, a number or (row, column); None where it is not known.
         scale: The k-space was divided by this: x · scale is in the scanner's units.
         units: What a pixel of value 1 is.
 
@@ -63,7 +64,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         coil_maps: Any,
         noise_sd: Any,
         image_shape: Sequence[int] | None = None,
-        pixel_mm: float | Sequence[float] = 1.0,
+        pixel_mm: float | Sequence[float] | None = 1.0,
         scale: float = 1.0,
         units: str = "arbitrary units",
     ) -> None:
@@ -79,7 +80,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
                 got=f"{h} × {w}",
                 remedy="give maps on the image grid of the mask, or an image_shape",
             )
-        noise_model = mri_arguments.noise(noise_sd, coils)
+        noise_model = mri_arguments.noise(noise_sd, coils, int(kept.sum()))
         super().__init__(noise_model=noise_model, img_size=(2 * sets, h, w))
         self.scale = float(torch.as_tensor(scale))
         self.grid = (grid_h, grid_w)

@@ -30,7 +30,7 @@ class NonCartesianMRI(Declared, LinearPhysics):
         coil_maps: Sensitivities S_c: complex [coil, H, W] or [set, coil, H, W], or real with a
             first axis of 2; several sets as in `MultiCoilMRI`.
         noise_sd: Standard deviation per real component of y: a number, or one per coil.
-        pixel_mm: Pixel size in mm, a number or (row, column).
+        pixel_mm: Pixel size in mm, a number or (row, column); None where it is not known.
         units: What a pixel of value 1 is.
 
     Raises:
@@ -47,7 +47,7 @@ class NonCartesianMRI(Declared, LinearPhysics):
         trajectory: Any,
         coil_maps: Any,
         noise_sd: Any,
-        pixel_mm: float | Sequence[float] = 1.0,
+        pixel_mm: float | Sequence[float] | None = 1.0,
         units: str = "arbitrary units",
     ) -> None:
         _finufft()

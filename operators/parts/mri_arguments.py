@@ -90,28 +90,33 @@ def as_maps(coil_maps: Any, image_shape: Sequence[int] | None) -> Tensor:
     return maps[..., top : top + h, left : left + w]
 
 
-def noise(noise_sd: Any, coils: int) -> GaussianNoise | WeightedNoise:
-    """Return the noise model of y: white, or a standard deviation per coil."""
+def noise(noise_sd: Any, coils: int, samples: int | None = None) -> GaussianNoise | WeightedNoise:
+    """Return the noise model of y: white, or a standard deviation per coil or per sample."""
     sd = torch.as_tensor(noise_sd).detach().cpu()
     sd = sd if sd.is_floating_point() else sd.float()
-    if sd.numel() not in (1, coils) or not bool(((sd > 0) & torch.isfinite(sd)).all()):
+    if sd.numel() not in (1, coils, samples) or not bool(((sd > 0) & torch.isfinite(sd)).all()):
         raise OperatorError(
             "The noise's standard deviation does not fit",
             where="noise_sd",
-            expected=f"a finite positive number, or {coils} of them (one per coil)",
+            expected=f"a finite positive number, or {coils} of them (one per coil)"
+            + (f", or {samples} (one per sample)" if samples else ""),
             got=sd.tolist() if sd.numel() < 9 else f"{sd.numel()} values",
             remedy="estimate it with sciinv.operators.parts.mri_coils.noise_floor",
         )
     if sd.numel() == 1:
         return GaussianNoise(sigma=float(sd.flatten()[0]))
-    return WeightedNoise(sd.reshape(1, 1, coils, 1))
+    per_coil = sd.numel() == coils
+    return WeightedNoise(sd.reshape((1, 1, coils, 1) if per_coil else (1, 1, 1, sd.numel())))
 
 
 def image_spec(
-    h: int, w: int, pixel_mm: float | Sequence[float], sets: int, units: str
+    h: int, w: int, pixel_mm: float | Sequence[float] | None, sets: int, units: str
 ) -> ImageSpec:
-    """Return the image: two channels per set, coordinates in mm from the centre pixel."""
-    pixel = np.broadcast_to(np.asarray(pixel_mm, dtype=float), 2)
+    """Return the image: two channels per set, coordinates from the centre pixel in mm.
+
+    In pixels where `pixel_mm` is None: nothing is then known of the image's size.
+    """
+    pixel = np.broadcast_to(np.asarray(1.0 if pixel_mm is None else pixel_mm, dtype=float), 2)
     if not (np.isfinite(pixel).all() and (pixel > 0).all()):
         raise OperatorError(
             "The pixel size must be positive",
@@ -126,7 +131,7 @@ def image_spec(
         units=units,
         y=rows * pixel[0],
         x=columns * pixel[1],
-        axis_units="mm",
+        axis_units="pixel" if pixel_mm is None else "mm",
         channels=("real", "imag")
         if sets == 1
         else tuple(f"{part} {s + 1}" for s in range(sets) for part in ("real", "imag")),

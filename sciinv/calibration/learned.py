@@ -28,6 +28,7 @@ from sciinv.priors.learned.network import LearnedPrior
 from sciinv.samplers import DAPS
 from sciinv.samplers.base import Sampler
 from sciinv.store.atomic import write_file
+from sciinv.store.ours import check_new
 
 # Coverage is measured on about this many pixels of an image, spread evenly.
 PIXELS = 1024
@@ -203,6 +204,7 @@ def run(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    overwrite: bool = False,
 ) -> tuple[Path, list[tuple[str, list[tuple[str, str]]]]]:
     """Calibrate DAPS under the prior in a file, and write PRIOR-KIND.json and .png.
 
@@ -219,6 +221,7 @@ def run(
         seed: Seed of everything.
         progress: Called with (truths done, truths).
         say: Takes a line of progress.
+        overwrite: Write over the files of an earlier calibration.
 
     Returns:
         The file, and a (name, rows) per sampler for a table.
@@ -228,6 +231,8 @@ def run(
     """
     from sciinv.priors import load
 
+    name = f"{Path(prior).stem}-{kind}"
+    check_new([Path(out) / f"{name}{end}" for end in (".json", ".png")], overwrite)
     torch.set_num_threads(1)
     model = load(prior)
     physics = operator(kind, model, noise, seed)
@@ -247,7 +252,7 @@ def run(
     }  # fmt: skip
     x0 = calibration.prior_draws(model, truths, model.train_shape, seed)
     found = {"sciinv": measure(DAPS(model, **settings), model, physics, x0, draws, seed, progress)}
-    path = write(out, f"{Path(prior).stem}-{kind}", found, about)  # not lost if the rest is
+    path = write(out, name, found, about)  # not lost if the rest is
     if published:
         few = x0[:published]
         found["sciinv, the same truths"] = measure(
@@ -255,7 +260,7 @@ def run(
         )
         loop = DAPS(model, conditional="published", levels=200)
         found["published loop"] = measure(loop, model, physics, few, draws, seed)
-        path = write(out, f"{Path(prior).stem}-{kind}", found, about)
+        path = write(out, name, found, about)
     return path, [(name, rows(m)) for name, m in found.items()]
 
 

@@ -7,11 +7,30 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 
 from sciinv.errors import ConfigError, SciinvError
+
+# Of every command that writes: it replaces nothing unless it is asked to.
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace what sciinv wrote under this name before; never anything else.",
+    ),
+]
+
+# A description of a prior is a file from outside: the code that it names is run only when asked.
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        help="FILE.py:CLASS of a prior's network: a description's code runs only if named here.",
+    ),
+]
 
 
 def print_error(error: SciinvError) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sciinv.commands.output import Network, Overwrite
+
 _Measurement = Annotated[Path, typer.Argument(help="A measurement store.")]
 _Posterior = Annotated[Path, typer.Argument(help="A posterior store.")]
 _OperatorName = Annotated[
@@ -36,6 +38,7 @@ def convert(
         str | None, typer.Option(help="FIRST:END, the end left out; all by default.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that read.")] = 1,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert raw data (HDF5, UVFITS, MATLAB, NumPy) into a measurement store (Zarr).
 
@@ -48,14 +51,23 @@ def convert(
     path = raw[0] if len(raw) == 1 else tuple(raw)
     data = Data(reader, path, key_values(option, "--option"))
     with progress("items") as report:
-        convert(data, out, items=number_range(items, "--items"), workers=workers, progress=report)
+        convert(
+            data,
+            out,
+            items=number_range(items, "--items"),
+            workers=workers,
+            progress=report,
+            overwrite=overwrite,
+        )
     typer.echo(out)
 
 
 def sample(
     measurement: _Measurement,
     out: Annotated[Path, typer.Option("--out", "-o", help="The posterior store to write.")],
-    prior: Annotated[Path, typer.Option(help="A .safetensors file.")],
+    prior: Annotated[
+        Path, typer.Option(help="A .safetensors file, or a description of another network (.yaml).")
+    ],
     operator: _OperatorName = None,
     params: _Params = None,
     sampler: Annotated[str, typer.Option(help="daps, dps or langevin.")] = "daps",
@@ -71,6 +83,8 @@ def sample(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    network: Network = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw images from the posterior of a measurement."""
     from sciinv import store
@@ -84,13 +98,14 @@ def sample(
             measurement,
             out,
             operator=Operator(operator, json_object(params, "--params")),
-            prior=Prior(str(prior)),
+            prior=Prior(str(prior), network=network),
             sampler=Sampler(sampler, key_values(setting, "--setting")),
             draws=range(draws),
             items=range(count if items is None else min(items, count)),
             seed=seed,
             device=device,
             progress=report,
+            overwrite=overwrite,
         )
     typer.echo(out)
 
@@ -121,6 +136,7 @@ def summarize(
     memory: Annotated[
         int | None, typer.Option(min=1, help="MiB that draws and maps may take, per process.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Mean, standard deviation, quantiles and the field's quantities of a posterior store."""
     from sciinv.steps.summarize import summarize as summarize_store
@@ -136,6 +152,7 @@ def summarize(
         domain=tuple(domain or ()),
         scheduler=dask,
         memory=memory * 2**20 if memory else None,
+        overwrite=overwrite,
     )
     typer.echo(out)
 
@@ -155,6 +172,7 @@ def report(
     reference: Annotated[
         Path | None, typer.Option(help="An image to compare with, a NumPy file.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """One HTML page and figures from the stores of a problem."""
     from sciinv.commands.output import json_object
@@ -171,7 +189,7 @@ def report(
         items=items,
         reference=str(reference) if reference else None,
     )
-    typer.echo(make_report(shown, out))
+    typer.echo(make_report(shown, out, overwrite=overwrite))
 
 
 def verify(
@@ -185,6 +203,11 @@ def verify(
     prior: Annotated[
         Path | None, typer.Option(help="The prior's file, where it was moved.")
     ] = None,
+    operator: Annotated[
+        str | None,
+        typer.Option(help="FILE.py:CLASS of an operator of your own: run only if named here."),
+    ] = None,
+    network: Network = None,
 ) -> None:
     """Check that stores are whole, undamaged and finite, and say enough to be made again."""
     from sciinv import store
@@ -206,5 +229,5 @@ def verify(
         else:
             typer.echo(f"{path}: its record is enough to draw it again")
         if redraw:
-            typer.echo(trial.redraw(path, measurement, prior))
+            typer.echo(trial.redraw(path, measurement, prior, operator, network))
     raise typer.Exit(int(not good))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sciinv.commands.output import Network, Overwrite
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -167,6 +169,8 @@ def calibrate(
     truths: Annotated[int, typer.Option(min=2, help="Simulated truths.")] = 16,
     draws: Annotated[int, typer.Option(min=2, help="Draws per truth.")] = 19,
     seed: Annotated[int, typer.Option(min=0, help="Seed of truths, noise and draws.")] = 0,
+    network: Network = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure whether the draws' spread is the error that is made, on simulated truths.
 
@@ -181,12 +185,13 @@ def calibrate(
             measurement,
             out,
             operator=Operator(operator, json_object(params, "--params")),
-            prior=Prior(str(prior)),
+            prior=Prior(str(prior), network=network),
             sampler=Sampler(sampler, key_values(setting, "--setting")),
             truths=truths,
             draws=draws,
             seed=seed,
             progress=report,
+            overwrite=overwrite,
         )
     table("calibration", ("what", "found", "right"), rows)
     typer.echo(out)
@@ -211,6 +216,7 @@ def calibrate_prior(
         int, typer.Option(help="Put the published loop beside, on so many of the truths.")
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of truths, noise and draws.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure whether draws under a learned prior are calibrated: its own draws are the truths."""
     from sciinv.calibration import learned as own
@@ -220,7 +226,7 @@ def calibrate_prior(
     with progress("truths") as report:
         path, rows = own.run(
             prior, out, operator, noise, truths, draws, settings, match, published, seed,
-            report, lambda line: typer.echo(line, err=True),
+            report, lambda line: typer.echo(line, err=True), overwrite,
         )  # fmt: skip
     table(f"{prior.stem}, {operator}", ("what", *(r[0] for r in rows)), list(zip(*[
         [k for k, _ in rows[0][1]], *[[v for _, v in r[1]] for r in rows]
@@ -239,6 +245,7 @@ def benchmark(
         list[str] | None,
         typer.Option(help="gaussian, mixture, large, nonlinear, robust or speed; may be repeated."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare the samplers with exact posteriors, and write the table."""
     from sciinv.calibration.benchmark.run import GROUPS, run
@@ -254,4 +261,5 @@ def benchmark(
             got=", ".join(unknown),
             remedy="name a known group",
         )
-    typer.echo(run(out, full, chosen, progress=lambda line: typer.echo(line, err=True)))
+    say = lambda line: typer.echo(line, err=True)  # noqa: E731
+    typer.echo(run(out, full, chosen, progress=say, overwrite=overwrite))

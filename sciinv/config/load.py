@@ -140,6 +140,7 @@ def _check(problem: Problem, where: str) -> None:
             got=f"reader {problem.data.reader} without a path",
             remedy="add the path",
         )
+    _check_prior(problem.prior, f"{where}.prior")
     places = [(f"{where}.data.path", p) for p in problem.data.paths]
     places += [(f"{where}.data.reader", p) for p in file_of(problem.data.reader)]
     places += [(f"{where}.operator.name", p) for p in problem.operator.files]
@@ -178,4 +179,23 @@ def _check_name(name: str, known: Any, where: str, what: str) -> None:
             expected=f"one of {', '.join(sorted(known))}, or FILE.py:{what}",
             got=name,
             remedy=close_to(name, known) or f"name a known one, or the file and {what} of your own",
+        )
+
+
+def _check_prior(prior: Prior, where: str) -> None:
+    if (prior.kind == "file") != bool(prior.path) or (prior.network and not prior.path):
+        raise ConfigError(
+            "The prior is either a file or in closed form",
+            where=where,
+            expected="{kind: file, path: FILE}, or {kind: gaussian, mean: …, sd: …, length: …}",
+            got=f"kind: {prior.kind}, path: {prior.path}, network: {prior.network}",
+            remedy="give path (and network) for kind file only",
+        )
+    if prior.network and not file_of(prior.network):
+        raise ConfigError(
+            "The network of a prior is named by its file and class",
+            where=f"{where}.network",
+            expected="FILE.py:CLASS, as the prior's description names it",
+            got=prior.network,
+            remedy="append a colon and the name of the class",
         )

@@ -91,11 +91,12 @@ class Prior:
     """A prior: a file, or one in closed form.
 
     Attributes:
-        path: A .safetensors file, or None.
+        path: A .safetensors file or the description of another network (.yaml), or None.
         kind: "file" or "gaussian".
         mean: Mean of every pixel, units of the image.
         sd: Standard deviation of every pixel, units of the image.
         length: Correlation length in pixels; 0 for white.
+        network: The FILE.py:CLASS that a description names and that may therefore be run.
     """
 
     path: str | None = None
@@ -103,11 +104,12 @@ class Prior:
     mean: float = 0.0
     sd: float = 1.0
     length: float = 0.0
+    network: str | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The prior's file, where it has one."""
-        return (self.path,) if self.path else ()
+        """The prior's file, where it has one, and that of its network's class."""
+        return ((self.path,) if self.path else ()) + file_of(self.network or "")
 
 
 @dataclass(frozen=True)

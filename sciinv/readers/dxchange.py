@@ -16,8 +16,12 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
-from sciinv.readers.parts import transmission
-from sciinv.readers.sinogram import measurement
+from sciinv.readers.parts import looks_ct, transmission
+from sciinv.readers.parts.hdf5 import check_size, check_written, checked_array, opened
+from sciinv.readers.parts.looks import with_warnings
+from sciinv.readers.parts.rotation_axis import rotation_centre
+from sciinv.readers.parts.special import no_data
+from sciinv.readers.sinogram import measurement, scaled_to_air
 
 _PIXEL = "measurement/instrument/detector/actual_pixel_size_x"
 
@@ -26,7 +30,10 @@ def read(
     path: str | os.PathLike[str],
     *,
     rows: int | Sequence[int] | None = 0,
-    angles: Sequence[float] | np.ndarray | None = None,
+    angles: Sequence[float] | np.ndarray | str | None = None,
+    angle_unit: str | None = None,
+    dark: float | None = None,
+    air_columns: int = 0,
     rotation_axis: float | None = None,
     image_size: int | None = None,
     pixel_mm: float | None = None,
@@ -42,17 +49,25 @@ def read(
 
     Counts are corrected with flat and dark fields and turned into line integrals with their
     counting noise (`transmission.correct`); then flashes and rings are removed, and the detector
-    is binned. Only the rows asked for are read.
+    is binned. Only the rows asked for are read. Counts at the largest integer, saturated ones and
+    those at the file's fill value carry no data. What looks wrong is told in the attribute
+    `warnings`.
 
     Args:
         path: The HDF5 file.
         rows: Detector rows (slices of the object); None takes all.
-        angles: View angles in degrees, where the file's `exchange/theta` is absent or wrong.
+        angles: View angles, where the file's `exchange/theta` is absent or wrong: numbers, or
+            "FIRST:END:N", N views without END.
+        angle_unit: "degrees" or "radians"; None takes the file's unit, and degrees where it has
+            none and the angles do not look like radians.
+        dark: Counts without a beam, where the file has no dark field; 0 for a counting detector.
+        air_columns: Columns at each side of the detector that see air in every view; each view is
+            scaled to read 0 there. 0 scales none.
         rotation_axis: Column at which the axis is seen, from 0; None finds it in the data.
         image_size: Pixels a side; None takes as many as there are (binned) columns.
         pixel_mm: Side of a pixel; None takes the detector's pitch × columns / image_size.
         detector_mm: Pitch of the columns, mm; None takes the file's, and where it has none makes
-            the pitch the unit of length (the attribute `lengths` says so).
+            the pitch the unit of length ("pixel").
         detector_binning: Columns to average.
         gain: Variance ÷ mean of the counts; None estimates it from the flats.
         model_error: Standard deviation to add in quadrature for what the operator cannot say
@@ -74,7 +89,13 @@ def read(
             got=likelihood,
             remedy="choose one of them",
         )
-    with _opened(path) as file:
+    for name, value in (("image_size", image_size), ("pixel_mm", pixel_mm),
+                        ("detector_mm", detector_mm)):  # fmt: skip
+        if value is not None and not 0 < value < np.inf:
+            raise DataError("A size cannot be so", where=f"{path}: {name}", expected="above 0",
+                            got=value, remedy=f"correct {name}, or leave it out")  # fmt: skip
+    told: list[str] = []
+    with opened(path) as file:
         data = _dataset(file, "exchange/data", path)
         if data.ndim != 3 or 0 in data.shape:
             raise DataError(
@@ -85,8 +106,10 @@ def read(
                 remedy="check that the file is in the Data Exchange layout",
             )
         white = _dataset(file, "exchange/data_white", path)
-        dark = _dataset(file, "exchange/data_dark", path)
-        for name, part in (("data_white", white), ("data_dark", dark)):
+        darks = None if dark is not None else _dataset(file, "exchange/data_dark", path)
+        for name, part in (("data_white", white), ("data_dark", darks)):
+            if part is None:
+                continue
             if part.ndim != 3 or part.shape[1:] != data.shape[1:] or part.shape[0] == 0:
                 raise DataError(
                     "A calibration field does not match the counts",
@@ -95,27 +118,43 @@ def read(
                     got=list(part.shape),
                     remedy="take flats and darks with the detector window of the scan",
                 )
-        theta = _theta(file, path, data.shape[0], angles)
+        for part in (data, white, darks):
+            if part is not None:
+                check_written(part, path)
+                check_size((len(part), part.shape[2]), 8, path)
+        theta = _theta(file, path, data.shape[0], angles, angle_unit, told)
         if detector_mm is None:
             detector_mm = _pitch(file, path)
         chosen = _chosen(rows, data.shape[1], path)
-        try:
-            parts = [(data[:, r], white[:, r], dark[:, r]) for r in chosen]
-        except OSError as error:
-            raise _cut_off(path, error) from error
+        parts = [(data[:, r], white[:, r], _dark_row(darks, dark, r, data)) for r in chosen]
+        fill = data.fillvalue
         title = _title(file, path)
     sinograms = []
-    for row, (counts, flats, darks) in zip(chosen, parts, strict=True):
+    for row, (counts, flats, dark_row) in zip(chosen, parts, strict=True):
         where = f"{path}: row {row}"
-        one = transmission.correct(counts, flats, darks, gain, where)
+        gone = no_data(counts, fill, counts=True)
+        one = transmission.correct(counts, _flats(flats), dark_row, gain, where, gone)
+        if gain is None and len(transmission.distinct(np.asarray(flats))) < 3:
+            told.append(
+                f"There are fewer than 3 different flats, so that the gain is not known: 1 photon "
+                f"a count was taken, and the noise is {float(np.median(one.noise_sd)):.3g}."
+            )
+        elif one.gain < 0.01:
+            told.append(f"The gain is {one.gain:.2g} counts a photon: the flats hardly differ.")
         sinograms.append(transmission.without_zingers(one) if remove_zingers else one)
     y = np.stack([s.y for s in sinograms])
+    noise = np.stack([s.noise_sd for s in sinograms])
+    y = scaled_to_air(y, noise, air_columns, path)
     if remove_rings:
         y = np.stack([transmission.without_rings(one) for one in y])
+    told += looks_ct.air_doubts(y, noise)
+    for one, its in zip(y, noise, strict=True):
+        told += looks_ct.noise_doubts(one, its)
     if rotation_axis is None:
-        found = [transmission.rotation_centre(one, theta) for one in y]
+        found = [rotation_centre(one, theta) for one in y]
         rotation_axis = float(np.median(found))
-    sd = _binned_noise(np.stack([s.noise_sd for s in sinograms]), detector_binning, path)
+    looks_ct.check_axis(rotation_axis, y.shape[-1], path)
+    sd = _binned_noise(noise, detector_binning, path)
     sd = np.hypot(sd, model_error)
     y = transmission.binned(y, detector_binning, path)
     n, pitch = y.shape[-1], (detector_mm or 1.0) * detector_binning
@@ -128,7 +167,6 @@ def read(
         "rows": chosen,
         "detector_binning": detector_binning,
         "model_error": model_error,
-        "lengths": "mm" if detector_mm else "detector columns (the file states no pixel size)",
     }
     out = measurement(
         y,
@@ -141,7 +179,9 @@ def read(
         source=str(path),
         title=title,
         notes=notes,
+        length_unit="mm" if detector_mm else "pixel",
     )
+    out = with_warnings(out, told)
     return out if likelihood == "gaussian" else _counts(out, sinograms, detector_binning)
 
 
@@ -171,42 +211,46 @@ def _binned_noise(sd: np.ndarray, factor: int, path: Path) -> np.ndarray:
     return np.sqrt(transmission.binned(sd**2, factor, path) / factor)
 
 
-def _opened(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError as error:
-        raise DataError(
-            "The file is not there",
-            where=path,
-            expected="an HDF5 file",
-            got="no such file",
-            remedy="check the path",
-        ) from error
-    except OSError as error:
-        raise _cut_off(path, error) from error
+def _flats(flats: np.ndarray) -> np.ndarray:
+    """Return flats in float64; single values that are none become the mean of the other frames."""
+    gone = no_data(flats, counts=True)
+    out = np.asarray(flats, np.float64)
+    if gone.any() and flats.dtype.kind != "f":
+        good = np.maximum((~gone).sum(0), 1)
+        mean = np.where(gone, 0, out).sum(0) / good
+        mean = np.where(gone.all(0), np.nan, mean)
+        out = np.where(gone, mean, out)
+    return out
 
 
-def _cut_off(path: Path, error: Exception) -> DataError:
-    return DataError(
-        "The HDF5 file cannot be read",
-        where=path,
-        expected="a whole HDF5 file",
-        got=str(error),
-        remedy="check the format; copy or download it again if it was cut off",
-    )
+def _dark_row(
+    darks: h5py.Dataset | None, level: float | None, row: int, data: h5py.Dataset
+) -> np.ndarray:
+    if darks is not None:
+        return np.asarray(darks[:, row])
+    if level is None or not 0 <= level < np.inf:
+        raise DataError("The dark level cannot be so", where="dark", expected="counts, 0 or more",
+                        got=level, remedy="give 0 for a counting detector")  # fmt: skip
+    return np.full((1, data.shape[2]), float(level))
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
-        inside = list(file["exchange"]) if "exchange" in file else list(file)
+        group = file.get("exchange")
+        inside = list(group) if isinstance(group, h5py.Group) else list(file)
+        remedy = "check that the file is in the Data Exchange layout; line integrals are read as "
+        remedy += "a plain sinogram"
+        if name.endswith("data_dark"):
+            remedy = "give the counts without a beam: dark=0 for a counting detector"
+        elif name.endswith("theta"):
+            remedy = "give `angles`, one for each view"
         raise DataError(
             "The file lacks a dataset",
             where=path,
             expected=name,
             got=f"only {', '.join(inside) or 'nothing'}",
-            remedy="check that the file is in the Data Exchange layout; line integrals are read "
-            "as a plain sinogram",
+            remedy=remedy,
         )
     if found.dtype.kind not in "fiu":
         raise DataError(
@@ -216,38 +260,48 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
             got=found.dtype,
             remedy="convert the file again",
         )
-    return found
+    return checked_array(found, path)
 
 
-def _theta(file: h5py.File, path: Path, views: int, given: Any) -> np.ndarray:
+def _theta(
+    file: h5py.File, path: Path, views: int, given: Any, unit: str | None, told: list[str]
+) -> np.ndarray:
+    where = f"{path}: exchange/theta"
     if given is not None:
-        theta = np.asarray(given, np.float64)
+        theta, doubts = looks_ct.degrees(given, views, where, unit)
     else:
         found = _dataset(file, "exchange/theta", path)
-        theta = np.asarray(found[()], np.float64)
-        units = found.attrs.get("units", "degrees")
-        units = units.decode() if isinstance(units, bytes) else str(units)
-        if units.lower().startswith("rad"):
-            theta = np.rad2deg(theta)
-    if theta.shape != (views,) or not np.isfinite(theta).all():
-        raise DataError(
-            "The view angles do not match the counts",
-            where=f"{path}: exchange/theta",
-            expected=f"{views} finite angles",
-            got=f"shape {list(theta.shape)}, {int((~np.isfinite(theta)).sum())} not finite",
-            remedy="give `angles`, one for each view",
-        )
+        check_size(found.shape, 8, where)
+        stated = _text(found.attrs.get("units", "")).lower()
+        known = {"rad": "radians", "deg": "degrees"}.get(stated[:3])
+        values = np.asarray(found[()], np.float64)
+        if known == "radians" and unit is None:
+            unit = "radians"
+        theta, doubts = looks_ct.degrees(values, views, where, unit, stated=known is not None)
+        if known == "radians" and unit == "radians":
+            doubts = []
+    told += doubts
     return theta
+
+
+def _text(value: object) -> str:
+    """Return an attribute as text; files have it as bytes, text, or an array of one of them."""
+    flat = np.ravel(np.asarray(value))
+    first = flat[0] if flat.size else ""
+    return (first.decode(errors="replace") if isinstance(first, bytes) else str(first)).strip()
 
 
 def _pitch(file: h5py.File, path: Path) -> float | None:
     found = file.get(_PIXEL)
     if not isinstance(found, h5py.Dataset):
         return None
-    units = found.attrs.get("units", "um")
-    units = units.decode() if isinstance(units, bytes) else str(units)
-    factor = {"m": 1e3, "mm": 1.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3}.get(units)
-    value = float(np.ravel(found[()])[0])
+    units = _text(found.attrs.get("units", "um"))
+    names = {"m": 1e3, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3}
+    factor = names.get(units)
+    try:
+        value = float(np.ravel(found[()])[0])
+    except (TypeError, ValueError, IndexError):
+        value = float("nan")
     if factor is None or not value > 0:
         raise DataError(
             "The detector's pixel size cannot be understood",

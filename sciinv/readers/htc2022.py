@@ -15,6 +15,8 @@ import xarray as xr
 from scipy.optimize import least_squares
 
 from sciinv.errors import DataError
+from sciinv.readers.parts import looks_ct
+from sciinv.readers.parts.looks import with_warnings
 from sciinv.readers.parts.transmission import binned, estimated_noise
 from sciinv.readers.sinogram import check_finite, measurement
 
@@ -36,6 +38,7 @@ def read(
     linearise: bool = True,
     model_error: float = 0.015,
     noise_in_air: float | None = None,
+    angle_unit: str | None = None,
 ) -> xr.Dataset:
     """Read a challenge sinogram (`htc2022_*_full.mat` or `_limited.mat`) as a CT measurement.
 
@@ -60,12 +63,18 @@ def read(
         linearise: Whether to correct the tube's spectrum.
         model_error: Standard deviation in units of y; 0 leaves the counting noise alone.
         noise_in_air: sd_0; None estimates it from the views read.
+        angle_unit: "degrees" or "radians" of the file's angles; None takes degrees, unless they
+            look like radians.
 
     Raises:
         DataError: The file is damaged, is of another layout, or holds no view in the range.
     """
     path = Path(path)
+    if isinstance(image_size, bool) or not image_size >= 1:
+        raise DataError("The image has no pixels", where="image_size", expected="1 or more",
+                        got=image_size, remedy="leave it out for 128")  # fmt: skip
     y, theta, geometry = _sinogram(path)
+    theta, told = looks_ct.degrees(theta, len(theta), path, angle_unit)
     if angles is not None:
         low, high = (float(v) for v in angles)
         keep = (theta >= low - 1e-6) & (theta <= high + 1e-6)
@@ -88,9 +97,11 @@ def read(
         sd = sd * _slope(raw)
         raw = binned(y, detector_binning, path)
     field = 512 * geometry["pixel"] / geometry["magnification"]
-    return measurement(
+    noise = np.hypot(sd, model_error)[None]
+    told += looks_ct.air_doubts(raw[None], noise)
+    out = measurement(
         raw[None],
-        np.hypot(sd, model_error)[None],
+        noise,
         theta,
         image_size=image_size,
         pixel_mm=field / image_size,
@@ -108,6 +119,7 @@ def read(
             "linearised": int(linearise),
         },
     )
+    return with_warnings(out, told)
 
 
 def read_segmentation(path: str | os.PathLike[str]) -> np.ndarray:
@@ -241,7 +253,7 @@ def _sinogram(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
             got=f"{y.dtype} {list(y.shape)}",
             remedy="give a file htc2022_*_full.mat",
         )
-    theta = np.atleast_1d(np.asarray(found.angles, np.float64))
+    theta = _real(found.angles, "angles", path)
     if theta.shape != y.shape[:1] or not np.isfinite(theta).all():
         raise DataError(
             "The view angles do not match the sinogram",
@@ -250,17 +262,17 @@ def _sinogram(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
             got=f"{theta.size} angles, {int((~np.isfinite(theta)).sum())} not finite",
             remedy="check the file against its original",
         )
-    wanted = getattr(found, "numDetectorsPost", y.shape[1])
+    wanted = float(_real(getattr(found, "numDetectorsPost", y.shape[1]), "number", path, 1)[0])
     if wanted != y.shape[1]:
         raise DataError(
             "The number of detector elements does not match",
             where=path,
-            expected=f"{wanted}, as numDetectorsPost says",
+            expected=f"{wanted:g}, as numDetectorsPost says",
             got=y.shape[1],
             remedy="check the file against its original",
         )
     check_finite(y, path)
-    lengths = [float(getattr(found, k)) for k in _GEOMETRY[:3]]
+    lengths = [float(_real(getattr(found, k), k, path, 1)[0]) for k in _GEOMETRY[:3]]
     if not 0 < lengths[0] < lengths[1] or not lengths[2] > 0:
         raise DataError(
             "The scanner's distances cannot be",
@@ -277,6 +289,24 @@ def _sinogram(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         "title": str(getattr(found, "projectName", path.stem)).strip("_ ") or path.stem,
     }
     return y.astype(np.float64), theta, geometry
+
+
+def _real(value: Any, name: str, path: Path, count: int | None = None) -> np.ndarray:
+    """Return a parameter as real numbers, [n]."""
+    try:
+        found = np.atleast_1d(np.asarray(value))
+        good = found.dtype.kind in "biuf" and found.ndim == 1 and count in (None, found.size)
+    except (TypeError, ValueError):
+        good = False
+    if not good or not found.size:
+        raise DataError(
+            "A parameter of the scan is no number",
+            where=f"{path}: {name}",
+            expected="one real number" if count == 1 else "real numbers, one a view",
+            got=str(value)[:60] or "nothing",
+            remedy="check the file against its original",
+        )
+    return found.astype(np.float64)
 
 
 def _matlab(path: Path) -> dict[str, Any]:

@@ -12,10 +12,14 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
+from sciinv.readers.parts import looks_ct, sinogram_files
+from sciinv.readers.parts.looks import with_warnings
+from sciinv.readers.parts.rotation_axis import rotation_centre
 from sciinv.readers.parts.transmission import (
+    Sinogram,
     binned,
     estimated_noise,
-    rotation_centre,
+    repair,
     without_rings,
 )
 
@@ -37,6 +41,7 @@ def measurement(
     source: str,
     title: str,
     notes: dict[str, Any] | None = None,
+    length_unit: str = "mm",
 ) -> xr.Dataset:
     """Return the measurement of the operator "ct".
 
@@ -54,6 +59,8 @@ def measurement(
         source: The file that was read.
         title: What it is, for people.
         notes: What was done to the data; kept as attributes.
+        length_unit: "mm", or "pixel" where the pitch of the detector is not known and is itself
+            the unit of all lengths.
 
     Returns:
         Variables y [item, channel, angle, detector], noise_sd [item, angle, detector] and angles
@@ -88,6 +95,7 @@ def measurement(
         "source_origin_mm": source_origin_mm,
         "origin_detector_mm": origin_detector_mm,
         "detector_offset_mm": float(detector_offset_mm),
+        "length_unit": None if length_unit == "mm" else length_unit,
     }
     return xr.Dataset(
         {
@@ -108,13 +116,14 @@ def measurement(
 
 def read(
     path: str | os.PathLike[str],
-    angles: Sequence[float] | np.ndarray,
+    angles: Sequence[float] | np.ndarray | str,
     *,
+    angle_unit: str | None = None,
     dataset: str | None = None,
     axes: Sequence[str] = ("angle", "detector"),
     slices: int | Sequence[int] | None = None,
     geometry: str = "parallel",
-    detector_mm: float = 1.0,
+    detector_mm: float | None = None,
     source_origin_mm: float | None = None,
     origin_detector_mm: float | None = None,
     rotation_axis: float | None = None,
@@ -123,19 +132,26 @@ def read(
     detector_binning: int = 1,
     noise_sd: float | None = None,
     scale: float = 1.0,
+    log: bool | None = None,
+    mask: bool = False,
+    no_data_value: float | None = None,
+    air_columns: int = 0,
     remove_rings: bool = False,
 ) -> xr.Dataset:
     """Read line integrals from a plain array and return a CT measurement.
 
+    What looks wrong is told in the attribute `warnings`.
+
     Args:
-        path: A .npy file, an HDF5 file, a Zarr array or group, a multi-page TIFF file, or a
-            folder of TIFF files in the order of their names.
-        angles: View angles, degrees, [angle].
-        dataset: Name of the array in an HDF5 or Zarr group; None where there is only one.
+        path: A .npy or .npz file, an HDF5 file, a Zarr array or group, a multi-page TIFF file, or
+            a folder of TIFF files in the order of their names.
+        angles: View angles, [angle]: numbers, or "FIRST:END:N", N views without END.
+        angle_unit: "degrees" or "radians"; None takes degrees, unless they look like radians.
+        dataset: Name of the array in an .npz, HDF5 or Zarr group; None where there is only one.
         axes: Order of the array's axes: "angle" and "detector", and "slice" for three axes.
         slices: Which slices of three axes; None takes all.
         geometry: "parallel" or "fan".
-        detector_mm: Pitch of the elements, mm. The default makes the pitch the unit of length.
+        detector_mm: Pitch of the elements, mm; None makes the pitch the unit of length ("pixel").
         source_origin_mm: Source to rotation axis, mm (fan).
         origin_detector_mm: Rotation axis to detector, mm (fan).
         rotation_axis: Element at which the axis is seen, from 0; None takes the middle of the
@@ -146,7 +162,15 @@ def read(
         detector_binning: Elements to average.
         noise_sd: Standard deviation of a (binned) line integral; None estimates it from the data
             (`transmission.estimated_noise`).
-        scale: Factor from the file's values to line integrals.
+        scale: Factor from the file's values to line integrals (to transmissions with `log`).
+        log: True: the values are transmissions I/I0, of which −log is taken. False: they are line
+            integrals, whatever they look like. None: line integrals, unless they look otherwise.
+        mask: Whether samples that hold no value (NaN, infinite, the largest integer, the file's
+            fill value, `no_data_value`, a chunk that was never written) carry no data; if not, the
+            file is refused.
+        no_data_value: A value that stands for no data, with `mask`.
+        air_columns: Elements at each side of the detector that see air in every view; each view is
+            moved to read 0 there. 0 moves none.
         remove_rings: Whether to remove the elements' constant errors.
 
     Raises:
@@ -161,7 +185,7 @@ def read(
             got=list(axes),
             remedy="name the axes in the order of the array",
         )
-    array = _opened(path, dataset)
+    array = sinogram_files.opened_array(path, dataset, partial=mask)
     if len(array.shape) != len(axes) or 0 in array.shape:
         raise DataError(
             "The array does not have these axes",
@@ -170,28 +194,47 @@ def read(
             got=f"shape {list(array.shape)}",
             remedy="name the axes in the order of the array",
         )
-    angles = np.asarray(angles, np.float64)
-    views = array.shape[list(axes).index("angle")]
-    if angles.ndim != 1 or len(angles) != views:
+    if log not in (None, True, False):
+        raise DataError("There is no such value of log", where=path, expected="True or False",
+                        got=log, remedy="leave it out for line integrals")  # fmt: skip
+    views = int(array.shape[list(axes).index("angle")])
+    theta, told = looks_ct.degrees(angles, views, path, angle_unit)
+    chosen = sinogram_files.chosen(array, axes, slices, path)
+    y, gone, whole = sinogram_files.stacked(array, list(axes), chosen, path, no_data_value)
+    if gone.any() and not mask:
         raise DataError(
-            "The number of angles does not match the sinogram",
+            "The sinogram holds values that are not finite"
+            if not np.isfinite(y).all()
+            else "The sinogram holds values that stand for no data",
             where=path,
-            expected=f"{views} angles for the axes {', '.join(axes)} of {list(array.shape)}",
-            got=list(angles.shape),
-            remedy="check the order of the axes, and the angles",
+            expected="finite line integrals",
+            got=f"{int(gone.sum())} of {gone.size} samples, the first at "
+            f"{[int(i) for i in np.argwhere(gone)[0]]}: {y[gone][0]:g}",
+            remedy="read with mask=True, so that they carry no data",
         )
-    y = np.stack([_slice(array, list(axes), i, path) for i in _chosen(array, axes, slices, path)])
+    y = np.stack([_filled(one, bad) for one, bad in zip(y, gone, strict=True)]) * scale
+    if log:
+        passed = y > 0
+        gone |= ~passed
+        y = -np.log(np.where(passed, y, 1.0))
+        y = np.stack([_filled(one, bad) for one, bad in zip(y, gone, strict=True)])
     check_finite(y, path)
-    y = binned(y * scale, detector_binning, path)
+    told += looks_ct.check_integrals(
+        y, path, given_noise=noise_sd is not None, whole=whole and not log, sure=log is not None
+    )
+    looks_ct.check_transposed(y, axes, path)
+    y = scaled_to_air(y, np.where(gone, np.inf, 1.0), air_columns, path)
+    y = binned(y, detector_binning, path)
     if remove_rings:
         y = np.stack([without_rings(one) for one in y])
     n = y.shape[-1]
-    pitch = detector_mm * detector_binning
+    pitch = (1.0 if detector_mm is None else detector_mm) * detector_binning
     notes: dict[str, Any] = {"detector_binning": detector_binning}
     if rotation_axis is not None:
+        looks_ct.check_axis(rotation_axis, n * detector_binning, path)
         centre = (rotation_axis + 0.5) / detector_binning - 0.5
-    elif geometry == "parallel" and _half_turn(angles):
-        centre = float(np.median([rotation_centre(one, angles) for one in y]))
+    elif geometry == "parallel" and _half_turn(theta):
+        centre = float(np.median([rotation_centre(one, theta) for one in y]))
         notes["rotation_axis_found"] = (centre + 0.5) * detector_binning - 0.5
     else:
         centre = (n - 1) / 2
@@ -199,17 +242,24 @@ def read(
         sd = np.stack([estimated_noise(one) for one in y])
         notes["noise"] = "from second differences of neighbouring samples, sd_0 exp(y/2)"
     else:
+        if not 0 < noise_sd < np.inf:
+            raise DataError("The noise must be positive", where=path, expected="noise_sd above 0",
+                            got=noise_sd, remedy="leave it out, to have it estimated")  # fmt: skip
         sd = np.full_like(y, noise_sd)
+    for one, its in zip(y, sd, strict=True):
+        told += looks_ct.noise_doubts(one, its)
+    sd = np.where(binned(gone.astype(float), detector_binning, path) > 0, np.inf, sd)
+    told += looks_ct.air_doubts(y, sd)
     size = image_size or n
     if pixel_mm is None:
         shrink = 1.0
         if geometry == "fan" and source_origin_mm and origin_detector_mm is not None:
             shrink = source_origin_mm / (source_origin_mm + origin_detector_mm)
         pixel_mm = n * pitch * shrink / size
-    return measurement(
+    out = measurement(
         y,
         sd,
-        angles,
+        theta,
         image_size=size,
         pixel_mm=pixel_mm,
         detector_mm=pitch,
@@ -220,7 +270,31 @@ def read(
         source=str(path),
         title=path.stem,
         notes=notes,
+        length_unit="pixel" if detector_mm is None and geometry == "parallel" else "mm",
     )
+    return with_warnings(out, told)
+
+
+def _filled(y: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Return [angle, detector] with bad samples interpolated along their view."""
+    plain = Sinogram(np.where(bad, 0.0, y), np.zeros_like(y), y[0], y[0])
+    return repair(plain, bad).y if bad.any() else y
+
+
+def scaled_to_air(y: np.ndarray, noise_sd: np.ndarray, columns: int, where: object) -> np.ndarray:
+    """Return line integrals whose views read 0 in the outer `columns` on each side."""
+    if columns == 0:
+        return y
+    n = y.shape[-1]
+    if not 0 < columns <= n // 4 or int(columns) != columns:
+        raise DataError("There cannot be so many columns of air", where=where,
+                        expected=f"a whole number from 0 to {n // 4}", got=columns,
+                        remedy="give the columns at each side that see air in every view",
+                        )  # fmt: skip
+    side = np.r_[0 : int(columns), n - int(columns) : n]
+    seen = np.isfinite(noise_sd[..., side])
+    level = np.where(seen, y[..., side], 0).sum(-1) / np.maximum(seen.sum(-1), 1)
+    return y - level[..., None]
 
 
 def check_finite(y: np.ndarray, where: object) -> None:
@@ -256,139 +330,3 @@ def check_finite(y: np.ndarray, where: object) -> None:
 def _half_turn(angles: np.ndarray) -> bool:
     apart = (angles[None, :] - angles[:, None]) % 360
     return bool(np.abs(apart - 180).min() <= 3.0)
-
-
-def _opened(path: Path, dataset: str | None) -> Any:
-    """Return an array-like of the file with `shape` and slicing, read as late as the format can."""
-    if not path.exists():
-        raise DataError(
-            "The sinogram is not there",
-            where=path,
-            expected="a .npy, HDF5, Zarr or TIFF file",
-            got="no such file",
-            remedy="check the path",
-        )
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        elif suffix in (".h5", ".hdf5", ".hdf", ".nxs"):
-            array = _from_hdf5(path, dataset)
-        elif suffix == ".zarr" or (path.is_dir() and (path / "zarr.json").exists()):
-            array = _from_zarr(path, dataset)
-        elif suffix in (".tif", ".tiff") or path.is_dir():
-            array = _from_tiff(path)
-        else:
-            raise DataError(
-                "The format of the sinogram is not known",
-                where=path,
-                expected=".npy, .h5, .zarr, .tif or a folder of .tif",
-                got=suffix or "no suffix",
-                remedy="convert it, or rename it to what it is",
-            )
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            "The sinogram cannot be read",
-            where=path,
-            expected=f"a whole {suffix or 'TIFF'} file of numbers",
-            got=f"{type(error).__name__}: {error}",
-            remedy="check the format; copy or download it again if it was cut off",
-        ) from error
-    if array.dtype.kind not in "fiu":
-        raise DataError(
-            "The sinogram is not real numbers",
-            where=path,
-            expected="real floating point or integers",
-            got=array.dtype,
-            remedy="check which array was read",
-        )
-    return array
-
-
-def _from_hdf5(path: Path, dataset: str | None) -> np.ndarray:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        names: list[str] = []
-        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
-        return file[_named(path, dataset, names)][()]
-
-
-def _from_zarr(path: Path, dataset: str | None) -> Any:
-    import zarr
-
-    root = zarr.open(path, mode="r")
-    if isinstance(root, zarr.Array):
-        return root
-    return root[_named(path, dataset, [name for name, _ in root.arrays()])]
-
-
-def _named(path: Path, dataset: str | None, names: list[str]) -> str:
-    if dataset is None and len(names) == 1:
-        return names[0]
-    if dataset is None or dataset.strip("/") not in names:
-        raise DataError(
-            "The array is not in the file" if dataset else "The file holds several arrays",
-            where=path,
-            expected=dataset or "the name of one",
-            got=", ".join(names[:20]) or "no arrays",
-            remedy="name the sinogram with `dataset`",
-        )
-    return dataset.strip("/")
-
-
-def _from_tiff(path: Path) -> np.ndarray:
-    from PIL import Image, ImageSequence
-
-    files = [path]
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
-    pages = []
-    for file in files:
-        with Image.open(file) as image:
-            pages += [np.array(page) for page in ImageSequence.Iterator(image)]
-    if not pages or len({p.shape for p in pages}) > 1:
-        raise DataError(
-            "The TIFF stack is no array",
-            where=path,
-            expected="one or more pages of one size",
-            got=f"{len(pages)} pages, sizes {sorted({p.shape for p in pages})}",
-            remedy="check which files are in the folder",
-        )
-    return pages[0] if len(pages) == 1 else np.stack(pages)
-
-
-def _chosen(
-    array: Any, axes: Sequence[str], slices: int | Sequence[int] | None, path: Path
-) -> list[int]:
-    if "slice" not in axes:
-        return [0]
-    n = array.shape[list(axes).index("slice")]
-    chosen = list(range(n)) if slices is None else [int(i) for i in np.atleast_1d(slices)]
-    if not chosen or min(chosen) < 0 or max(chosen) >= n:
-        raise DataError(
-            "The slice is not in the stack",
-            where=path,
-            expected=f"0 to {n - 1}",
-            got=slices,
-            remedy="choose slices of the stack",
-        )
-    return chosen
-
-
-def _slice(array: Any, axes: list[str], item: int, path: Path) -> np.ndarray:
-    """Return one [angle, detector] in float64; other slices are not read where the format can."""
-    index = tuple(item if axis == "slice" else slice(None) for axis in axes)
-    try:
-        one = np.asarray(array[index], np.float64)
-    except Exception as error:
-        raise DataError(
-            "The sinogram cannot be read",
-            where=path,
-            got=f"{type(error).__name__}: {error}",
-            remedy="copy or download it again if it was cut off",
-        ) from error
-    rest = [axis for axis in axes if axis != "slice"]
-    return one if rest == ["angle", "detector"] else one.T

@@ -18,7 +18,10 @@ from sciinv.priors.base import Prior as DiffusionPrior
 def load_prior(prior: Prior, shape: tuple[int, int, int], units: str = "") -> DiffusionPrior:
     """Return the prior of a configuration for images of this (C, H, W)."""
     if prior.path is not None:
-        return priors.load(locate(prior.path))
+        path = locate(prior.path)
+        if path.suffix == ".safetensors":  # weights and numbers: nothing in it can be run
+            return priors.load(path)
+        return priors.load(path, run=located_name(prior.network) if prior.network else False)
     power = gaussian_power(shape[1:], prior.sd, prior.length)
     return priors.Gaussian(torch.full(shape, prior.mean), power_spectrum=power, units=units)
 

@@ -27,6 +27,7 @@ def calibrate(
     draws: int = 19,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
 ) -> list[tuple[str, str, str]]:
     """Simulate truths and their data, sample each, and write what the ranks and errors say.
 
@@ -41,6 +42,7 @@ def calibrate(
         draws: Draws per truth.
         seed: Seed of truths, noise and draws.
         progress: Called with (truths done, truths).
+        overwrite: Write over the files of an earlier calibration.
 
     Returns:
         Rows (what, found, right) for a table.
@@ -48,6 +50,10 @@ def calibrate(
     Raises:
         SciinvError: See `calibration.run`.
     """
+    folder = Path(out)
+    store.check_new(
+        [folder / n for n in ("calibration.json", "ranks.npy", "calibration.png")], overwrite
+    )
     torch.set_num_threads(1)
     physics, _ = build(store.open_measurement(measurement), operator)
     spec = physics.image_spec
@@ -56,7 +62,6 @@ def calibrate(
     x0 = calibration.prior_draws(model, truths, spec.shape, seed)
     found, x, _ = calibration.run(method, physics, x0, draws, seed, progress=progress)
     ranks = metrics.ranks(x, x0.numpy(), seed)
-    folder = Path(out)
     row = {**found.row(), "units": spec.units, **method.settings(), "seed": seed}
     write_file(folder / "calibration.json", json.dumps(row, indent=1).encode())
     buffer = io.BytesIO()

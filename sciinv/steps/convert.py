@@ -25,6 +25,7 @@ def convert(
     items: Sequence[int] | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a measurement store, item by item; memory does not grow with their number.
 
@@ -33,12 +34,14 @@ def convert(
 
     Args:
         data: The reader, its path and options.
-        out: The store to make; replaced where it is there already.
+        out: The store to make.
         items: The items to take; all of the file if None.
         workers: Processes that read.
         progress: Called with (items written, items).
+        overwrite: Replace a store of ours that is there already.
 
     Raises:
+        StoreError: The name is taken.
         DataError: The data cannot be read, or items differ in what all must share.
         ConfigError: The reader cannot select items.
     """
@@ -51,15 +54,17 @@ def convert(
             got="none",
             remedy="leave out --items, or give the reader such an argument",
         )
+    store.check_free(out, "measurement", overwrite)
     chosen = list(items) if items is not None else source.items()
     if chosen is None:
-        return store.write_measurement(source.read(), out, overwrite=True)
+        return store.write_measurement(source.read(), out, overwrite=overwrite)
     first = _read(data, chosen[0])
     with _executor(workers) as pool:
         ahead = Ahead(pool, data, chosen, first, 2 * workers, progress)
         # The store takes one block of items after the other: reading is what runs in parallel.
         with dask.config.set(scheduler="synchronous"):
-            return store.write_measurement(_lazy(first, chosen, ahead.take), out, overwrite=True)
+            lazy = _lazy(first, chosen, ahead.take)
+            return store.write_measurement(lazy, out, overwrite=overwrite)
 
 
 class Ahead:

@@ -8,6 +8,13 @@ from pathlib import Path
 from sciinv import store
 
 
-def merge(shards: Iterable[str | Path], out: str | Path, *, draws: int, items: int) -> Path:
+def merge(
+    shards: Iterable[str | Path],
+    out: str | Path,
+    *,
+    draws: int,
+    items: int,
+    overwrite: bool = False,
+) -> Path:
     """Make one posterior store of the shards; see `store.merge_posteriors`."""
-    return store.merge_posteriors(shards, out, draws=draws, items=items, overwrite=True)
+    return store.merge_posteriors(shards, out, draws=draws, items=items, overwrite=overwrite)

@@ -16,7 +16,9 @@ from sciinv.steps.convert import convert
 from sciinv.steps.source import Source
 
 
-def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Path:
+def prepare(
+    data: Data, out: str | Path, items: int = 1, say: Say = print, *, overwrite: bool = False
+) -> Path:
     """Read raw data into a measurement store.
 
     A reader that selects items and tells their number (see `sciinv.steps.convert`) is read item by
@@ -24,13 +26,15 @@ def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Pa
 
     Args:
         data: The reader, its path and options.
-        out: The store to make; replaced where it is there already.
+        out: The store to make.
         items: Items that will be sampled, at least.
         say: Takes lines of progress.
+        overwrite: Replace a store of ours that is there already: for jobs that own their output.
 
     Raises:
         DataError: The data cannot be read, or hold fewer items.
     """
+    store.check_free(out, "measurement", overwrite)
     source = Source.of(data)
     chosen = source.items()
     dataset = None if chosen else source.read()
@@ -47,6 +51,6 @@ def prepare(data: Data, out: str | Path, items: int = 1, say: Say = print) -> Pa
         say(f"the measurement holds {found} items, of which the first {items} are sampled")
     if dataset is None:
         say(f"{found} items, read one by one")
-        return convert(data, out, items=chosen)
+        return convert(data, out, items=chosen, overwrite=overwrite)
     say(f"y {dict(dataset['y'].sizes)}, operator {dataset.attrs.get('operator')}")
-    return store.write_measurement(dataset, out, overwrite=True)
+    return store.write_measurement(dataset, out, overwrite=overwrite)

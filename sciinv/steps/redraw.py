@@ -51,6 +51,8 @@ def redraw(
     path: str | os.PathLike[str],
     measurement: str | os.PathLike[str] | None = None,
     prior: str | os.PathLike[str] | None = None,
+    operator: str | None = None,
+    network: str | None = None,
 ) -> str:
     """Draw the first shard of a posterior store again, from its record, and compare the bits.
 
@@ -58,12 +60,15 @@ def redraw(
         path: The posterior store.
         measurement: The measurement store, where it is no longer where the record says.
         prior: The prior's file, likewise.
+        operator: The FILE.py:CLASS of an operator of one's own: a record's file is not run unasked.
+        network: The FILE.py:CLASS of a prior's network, likewise.
 
     Returns:
         One line on what was compared.
 
     Raises:
-        StoreError: The record lacks something, a file has changed, or the bits differ.
+        StoreError: The record lacks something or names code that the caller does not, a file has
+            changed, or the bits differ.
     """
     from sciinv.steps.sample import sample_shard
 
@@ -87,19 +92,22 @@ def redraw(
     name = config["operator"]["name"]
     source = Path(measurement or attrs["measurement"])
     file = prior or attrs.get("prior_path")
+    recorded = name or str(attrs["operator"])
+    if file_of(recorded):
+        name = _own_operator(path, recorded, operator)
     _same("measurement store", source, store.content_hash(source), attrs["measurement_hash"])
     if "prior_hash" in attrs:
         _same("prior", file, sha256(locate(str(file))), attrs["prior_hash"])
     if name and file_of(name):
         found = sha256(locate(file_of(name)[0]))
-        _same("operator", located_name(name), found, attrs["operator_hash"])
+        _same("operator", located_name(name), found, attrs.get("operator_hash", "none"))
     settings = dict(config["sampler"])
     with tempfile.TemporaryDirectory() as folder:
         again = sample_shard(
             source,
             Path(folder) / "again.zarr",
             operator=Operator(name, config["operator"]["params"]),
-            prior=Prior(path=str(file)) if file else Prior(**config["prior"]),
+            prior=Prior(path=str(file), network=network) if file else _closed_form(config["prior"]),
             sampler=Sampler(settings.pop("kind"), settings),
             draws=part["draw"].values.tolist(),
             items=part["item"].values.tolist(),
@@ -110,6 +118,24 @@ def redraw(
         new = store.open_posterior(again)["posterior"].to_dataset()["image"].isel(chain=0).load()
     _compare(path, part.load(), new, attrs)
     return f"{path}: {part.sizes['draw']} draws of {part.sizes['item']} items drawn again: equal"
+
+
+def _own_operator(path: object, recorded: str, named: str | None) -> str:
+    """Return the operator that the user names, where the record names a file of code."""
+    if named is None or recorded.rpartition(":")[2] != named.rpartition(":")[2]:
+        raise StoreError(
+            "The draws were made with an operator of one's own, whose file is not run unasked",
+            where=path,
+            expected=f"--operator {recorded}",
+            got=named or "no operator named",
+            remedy="read the file, then name it and its class with --operator",
+        )
+    return named
+
+
+def _closed_form(recorded: Mapping[str, Any]) -> Prior:
+    """Return the closed-form prior of a record; the record names no file."""
+    return Prior(**{k: recorded[k] for k in ("kind", "mean", "sd", "length") if k in recorded})
 
 
 _AXES = (("draws", "draw"), ("items", "item"))

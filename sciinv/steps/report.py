@@ -47,17 +47,19 @@ class Stores:
     reference: str | None = None
 
 
-def make_report(stores: Stores, out: str | Path) -> Path:
+def make_report(stores: Stores, out: str | Path, *, overwrite: bool = False) -> Path:
     """Write one problem's page `index.html`, and beside it as PNG each map, single draws and χ².
 
     Args:
         stores: The problem.
         out: The folder to make.
+        overwrite: Write over the files of an earlier report.
 
     Raises:
-        SciinvError: A store is not whole, or the reference does not fit.
+        SciinvError: A page is there already, a store is not whole, or the reference does not fit.
     """
     folder = Path(out)
+    store.check_new([folder / "index.html"], overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     found = sections(stores)
     maps = uncertainty.open_summary(stores.summary)

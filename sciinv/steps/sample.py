@@ -36,6 +36,7 @@ def sample_shard(
     micro_batch: int | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Draw a block of draws of a block of items, and write it as a posterior store.
 
@@ -43,7 +44,7 @@ def sample_shard(
 
     Args:
         measurement: The measurement store.
-        out: The posterior store to make; replaced where it is there already.
+        out: The posterior store to make.
         operator: The operator and its parameters.
         prior: The prior.
         sampler: The sampler and its settings.
@@ -57,11 +58,13 @@ def sample_shard(
             numbers as any others, but their rounding is that of the smaller micro-batch.
         progress: Called with (levels done, levels in all).
         say: Takes lines of progress.
+        overwrite: Replace a store of ours that is there already: for jobs that own their output.
 
     Raises:
-        SciinvError: See `Sampler.sample` and `store.write_posterior`.
+        SciinvError: The name is taken; see `Sampler.sample` and `store.write_posterior`.
     """
     _check_device(device)
+    store.check_free(out, "posterior", overwrite)
     torch.set_num_threads(1)
     dataset = store.open_measurement(measurement)
     parts = []
@@ -107,7 +110,7 @@ def sample_shard(
         about["micro_batch_at_start"] = started
     observed = dataset[["y"]].isel(item=list(items)).assign_coords(item=list(items))
     return store.write_posterior(
-        posterior, out, observed=observed, provenance=about, shard=shard, overwrite=True
+        posterior, out, observed=observed, provenance=about, shard=shard, overwrite=overwrite
     )
 
 

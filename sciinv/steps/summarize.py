@@ -18,12 +18,13 @@ def summarize(
     domain: Sequence[str] = (),
     scheduler: str | None = None,
     memory: int | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the summary store of a posterior store, and the field's quantities; out of core.
 
     Args:
         posterior: The posterior store.
-        out: The summary store to make; replaced where it is there already.
+        out: The summary store to make.
         quantities: The JSON file of the quantities to make.
         display: `transform`, `thresholds`, `quantiles` and `align` of `uncertainty.summarize`.
         domain: Names of quantities, see `sciinv.quantities.measure`.
@@ -31,19 +32,22 @@ def summarize(
             posterior store under the same path. This process alone if None.
         memory: Bytes that draws (half) and maps (half) may take in each process, beside what the
             program itself takes.
+        overwrite: Replace a store of ours, and the file of the quantities, that are there already.
 
     Raises:
-        SciinvError: The scheduler does not answer; see `uncertainty.summarize` and
+        SciinvError: A name is taken; the scheduler does not answer; see `uncertainty.summarize` and
             `domain.measure`.
     """
-    from sciinv import uncertainty
+    from sciinv import store, uncertainty
     from sciinv.quantities import measure as field
 
+    store.check_free(out, "summary", overwrite)
     if quantities is not None:
+        store.check_new([quantities], overwrite)
         image = uncertainty.as_dataset(posterior)["image"]
         field.write(field.measure(image, domain), quantities)
     wanted = {k: v for k, v in (display or {}).items() if k in SUMMARY}
     with uncertainty.workers(scheduler):
         half = None if memory is None else memory // 2
         summary = uncertainty.summarize(posterior, **wanted, memory=half)
-        return uncertainty.write_summary(summary, out, overwrite=True, memory=half)
+        return uncertainty.write_summary(summary, out, overwrite=overwrite, memory=half)

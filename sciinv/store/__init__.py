@@ -3,6 +3,7 @@
 from sciinv.store.atomic import SEAL, content_hash, read_seal, write_file, written_aside
 from sciinv.store.measurement import open_measurement, write_measurement
 from sciinv.store.merge import merge_posteriors
+from sciinv.store.ours import check_free, check_new
 from sciinv.store.posterior import IMAGE_DIMS, open_posterior, to_dataset, to_tree, write_posterior
 from sciinv.store.provenance import provenance
 from sciinv.store.verify import Verification, verify
@@ -11,6 +12,8 @@ __all__ = [
     "IMAGE_DIMS",
     "SEAL",
     "Verification",
+    "check_free",
+    "check_new",
     "content_hash",
     "merge_posteriors",
     "open_measurement",

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,10 +18,11 @@ from typing import Any
 
 import sciinv
 from sciinv.errors import StoreError
+from sciinv.store.ours import SEAL, absolute, check_free, content_of_others, walk
 
-SEAL = "sciinv-complete.json"
 _FORMAT = 1
-_IGNORED = {SEAL, ".snakemake_timestamp"}  # a workflow manager's mark is not the store's
+_TRIES = 20  # of a rename, while other processes replace the same store
+_OLD = re.compile(r"\.old-[0-9a-f]{8}")
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or write to another disk; nothing was left behind",
@@ -30,12 +32,26 @@ _REMEDIES = {
     errno.EACCES: "you may not write there: choose another folder, or ask for the right to",
     errno.EPERM: "you may not write there: choose another folder, or ask for the right to",
     errno.EIO: "the disk failed: check it, and write to another one",
+    errno.ENAMETOOLONG: "choose a shorter name: some 60 bytes are added while it is written",
+    errno.ENOTDIR: "a part of the path is a file: choose a path through folders",
+    errno.EISDIR: "a folder has this name: choose the name of a file",
+    errno.ELOOP: "symbolic links go round in a circle: choose another path",
 }
+_ELSEWHERE = "the system allows nothing to be written there: choose another folder"
 
 
-def describe_os_error(error: OSError, path: Path, what: str) -> StoreError | None:
-    """Return the `StoreError` for a full, read-only or failing disk, else None."""
-    remedy = _REMEDIES.get(error.errno or 0)
+def describe_os_error(
+    error: OSError, path: Path, what: str, otherwise: str | None = None
+) -> StoreError | None:
+    """Return the `StoreError` for a path or disk that cannot be written, else None.
+
+    Args:
+        error: What the system said.
+        path: What was written.
+        what: One sentence on what went wrong.
+        otherwise: Remedy for any other error of the system; such errors give None without it.
+    """
+    remedy = _REMEDIES.get(error.errno or 0, otherwise)
     if remedy is None:
         return None
     return StoreError(what, where=path, got=error.strerror or str(error), remedy=remedy)
@@ -57,24 +73,24 @@ def written_aside(
     Args:
         path: The store to make.
         kind: "measurement", "posterior" or "summary"; kept in the seal.
-        overwrite: Replace a store that is there already.
+        overwrite: Replace a store of ours that is there already; see `check_free`.
         known: Seal entries of files that are already on disk and hashed (hard links), by
             path inside the store; these are neither read nor flushed again.
 
     Raises:
         StoreError: The name is taken, or the disk is full, read-only or failing.
     """
-    target = Path(path).absolute()
-    if not overwrite and target.exists() and (target.is_file() or any(target.iterdir())):
-        raise _taken(target, kind)
+    target = absolute(path)
+    check_free(target, kind, overwrite)
     what = f"The {kind} store could not be written"
     partial = target.with_name(
         f".{target.name}.partial-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     )
-    try:
+    with _told(target, what):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
         partial.mkdir()
+    try:
         yield partial
         seal(partial, kind, known or {})
         _move(partial, target, kind, overwrite)
@@ -89,29 +105,38 @@ def written_aside(
         raise
 
 
+@contextmanager
+def _told(target: Path, what: str) -> Iterator[None]:
+    """Tell any error of the system as a `StoreError`: here nothing but our own files is touched."""
+    try:
+        yield
+    except OSError as error:
+        described = describe_os_error(error, target, what, _ELSEWHERE)
+        assert described is not None
+        raise described from error
+
+
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Write one file aside and rename it over `path`.
 
     Raises:
         StoreError: The disk is full, read-only or failing.
     """
-    target = Path(path).absolute()
+    target = absolute(path)
     partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-        _flush(target.parent)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        described = describe_os_error(error, target, "The file could not be written")
-        if described is None:
+    with _told(target, "The file could not be written"):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+            _flush(target.parent)
+        except OSError:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise
-        raise described from error
 
 
 def seal(root: Path, kind: str, known: Mapping[str, Mapping[str, Any]]) -> None:
@@ -221,15 +246,6 @@ def content_hash(path: str | os.PathLike[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def walk(root: Path) -> list[str]:
-    """Return the files of a store by their path inside it, sorted; the seal is left out."""
-    found = []
-    for folder, _, names in os.walk(root):
-        inside = Path(folder).relative_to(root)
-        found += [(inside / name).as_posix() for name in names if name not in _IGNORED]
-    return sorted(found)
-
-
 def sha256(path: Path) -> str:
     """Return the SHA-256 sum of a file, read in blocks."""
     with path.open("rb") as file:
@@ -237,27 +253,52 @@ def sha256(path: Path) -> str:
 
 
 def _move(partial: Path, target: Path, kind: str, overwrite: bool) -> None:
-    if overwrite and target.exists():
-        target.rename(target.with_name(f".{target.name}.old-{secrets.token_hex(4)}"))
-    try:
-        partial.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise _taken(target, kind) from error
-        raise
+    """Rename the sealed store to its name, and a store of ours that stood there out of the way."""
+    for _ in range(_TRIES):
+        check_free(target, kind, overwrite)
+        with suppress(FileNotFoundError):  # another writer has just moved it away
+            if overwrite and target.exists():
+                target.rename(target.with_name(f".{target.name}.old-{secrets.token_hex(4)}"))
+        try:
+            partial.rename(target)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            # Another writer of the same name was faster: look again at what stands there.
+    else:
+        raise StoreError(
+            f"The {kind} store could not be put in its place",
+            where=target,
+            expected="one writer of a name at a time",
+            got=f"another process that replaced it {_TRIES} times in the meantime",
+            remedy="let each process write a store of its own",
+        )
     _flush(target.parent)
     # This one, and one that a process killed between the two renames left.
     for old in target.parent.glob(f".{glob.escape(target.name)}.old-*"):
-        shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+        mark = old.name.removeprefix(f".{target.name}")
+        if _OLD.fullmatch(mark) and old.is_dir() and not old.is_symlink() and _is_ours(old):
+            _remove_store(old)
 
 
-def _taken(target: Path, kind: str) -> StoreError:
-    return StoreError(
-        f"The {kind} store is there already",
-        where=target,
-        expected="a name that is not taken",
-        remedy="remove it, choose another name, or pass overwrite=True",
-    )
+def _remove_store(old: Path) -> None:
+    """Remove a store, its seal last: a process killed here leaves what the next one knows."""
+    with suppress(OSError):  # another process removes the same folder
+        for part in [p for p in old.iterdir() if p.name != SEAL]:
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_ours(old: Path) -> bool:
+    """Whether a folder may be removed: a store of ours, or one that another process removes."""
+    try:
+        return not content_of_others(old)
+    except OSError:
+        return False
 
 
 def _remove_abandoned(target: Path) -> None:

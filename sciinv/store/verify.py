@@ -11,7 +11,8 @@ import xarray as xr
 
 from sciinv.errors import StoreError
 from sciinv.store import blocks
-from sciinv.store.atomic import read_seal, sha256, walk
+from sciinv.store.atomic import read_seal, sha256
+from sciinv.store.ours import walk
 
 # Variables in which a value that is not finite is damage, and not a missing statistic.
 _FINITE = ("image", "y", "mean", "sd", "quantiles")

@@ -57,7 +57,7 @@ def test_arrays_and_parameters_reach_the_constructor_by_name(tmp_path, file):
     data = dataset(file, order=2)
     store.write_measurement(data, tmp_path / "m.zarr")
     found = store.open_measurement(tmp_path / "m.zarr")
-    physics, y = operators.from_measurement(found, item=1)
+    physics, y = operators.from_measurement(found, item=1, operator=file)
     assert physics.gain == 3.0
     assert physics.order == 2
     assert physics.keep.tolist() == [True, False, True]
@@ -67,13 +67,15 @@ def test_arrays_and_parameters_reach_the_constructor_by_name(tmp_path, file):
 
 
 def test_the_dtype_holds_for_every_floating_point_array(file):
-    physics, y = operators.from_measurement(dataset(file), dtype=torch.float64)
+    physics, y = operators.from_measurement(dataset(file), operator=file, dtype=torch.float64)
     assert y.dtype == physics.weights.dtype == physics.gain.dtype == torch.float64
     assert physics.keep.dtype == torch.bool
 
 
 def test_an_override_counts_before_what_is_stored(file):
-    physics, _ = operators.from_measurement(dataset(file), noise_sd=0.7, gain=torch.tensor(5.0))
+    physics, _ = operators.from_measurement(
+        dataset(file), operator=file, noise_sd=0.7, gain=torch.tensor(5.0)
+    )
     assert float(physics.noise_model.sigma) == pytest.approx(0.7)
     assert physics.gain == 5.0
 
@@ -86,20 +88,24 @@ def test_an_override_counts_before_what_is_stored(file):
         (lambda d: d.assign_attrs(params='{"noise_sd": '), "cannot be read"),
         (lambda d: d.assign_attrs(params="[1]"), "cannot be read"),
         (lambda d: d.drop_vars("y"), "no measurement"),
-        (lambda d: d.drop_attrs(), "does not name its operator"),
         (lambda d: d.assign(y=d["y"][:, :, :2].rename(row="part")), "does not match the operator"),
     ],
 )
 def test_a_store_and_an_operator_that_do_not_match_are_told_apart(file, change, message):
     with pytest.raises(OperatorError, match=message):
-        operators.from_measurement(change(dataset(file)))
+        operators.from_measurement(change(dataset(file)), operator=file)
+
+
+def test_a_measurement_without_an_operator_is_told(file):
+    with pytest.raises(OperatorError, match="does not name its operator"):
+        operators.from_measurement(dataset(file).drop_attrs())
 
 
 def test_a_misspelt_override_an_unknown_item_and_an_unknown_operator_are_errors(file):
     with pytest.raises(OperatorError, match="unknown: nois_sd"):
-        operators.from_measurement(dataset(file), nois_sd=0.2)
+        operators.from_measurement(dataset(file), operator=file, nois_sd=0.2)
     with pytest.raises(OperatorError, match="no such item"):
-        operators.from_measurement(dataset(file), item=2)
+        operators.from_measurement(dataset(file), item=2, operator=file)
     with pytest.raises(ConfigError, match="no operator of this name"):
         operators.from_measurement(dataset(file), operator="telepathy")
 

@@ -141,7 +141,7 @@ def test_npy_comes_back_scaled(tmp_path: Path) -> None:
     assert_same(raw(got), a_slice())
     assert got["y"].dims == ("item", "part", "coil", "sample")
     assert got.attrs["operator"] == "mri"
-    assert json.loads(got.attrs["params"])["pixel_mm"] == [1.0, 1.0]
+    assert json.loads(got.attrs["params"])["pixel_mm"] is None  # the file does not say it
     assert kspace.items(tmp_path / "k.npy") == 1
 
 
@@ -168,11 +168,16 @@ def test_noise_and_scale_of_the_simulated_scan_are_found(tmp_path: Path) -> None
     assert np.sqrt(np.mean((magnitude - truth) ** 2)) < 0.06
 
 
-def test_items_are_read_one_by_one_with_their_own_maps_noise_and_scale(tmp_path: Path) -> None:
+def test_items_of_a_file_share_a_scale_unless_each_asks_for_its_own(tmp_path: Path) -> None:
     volume = np.stack([a_slice(0), a_slice(1), a_slice(2)])
     np.save(tmp_path / "k.npy", volume)
     assert kspace.items(tmp_path / "k.npy") == 3
-    got = kspace.read(tmp_path / "k.npy", [2, 0])
+    shared = kspace.read(tmp_path / "k.npy", [2, 0])
+    middle = kspace.read(tmp_path / "k.npy", 1)
+    np.testing.assert_array_equal(shared["scale"], float(middle["scale"][0]))
+    assert_same(raw(shared, 0), volume[2])
+    assert float(kspace.read(tmp_path / "k.npy", 0, scale=2.5)["scale"][0]) == 2.5
+    got = kspace.read(tmp_path / "k.npy", [2, 0], scale="slice")
     assert got["item"].values.tolist() == [2, 0]
     assert float(got["scale"][0]) == pytest.approx(3 * float(got["scale"][1]), rel=0.05)
     assert_same(raw(got, 0), volume[2])
@@ -508,20 +513,19 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda p: write_ismrmrd(p / "i.h5", [record(a_slice()[:, 0], ky=H + 5)], xml(H, W, H, W)),
         "outside of the encoded matrix",
     ),
-    "ISMRMRD with uneven averages": (
+    "ISMRMRD spiral": (lambda p: scan(p, trajectory="spiral"), "no Cartesian one"),
+    "ISMRMRD without all partitions": (
         lambda p: write_ismrmrd(
             p / "i.h5",
-            [record(a_slice()[:, ky], ky) for ky in (0, 0, 1)],
-            xml(H, W, H, W),
+            [record(a_slice()[:, 0], kspace_encode_step_2=kz) for kz in (0, 1)],
+            xml(H, W, H, W, z=8),
         ),
-        "more often than others",
+        "partitions .* not all measured",
     ),
-    "ISMRMRD spiral": (lambda p: scan(p, trajectory="spiral"), "no Cartesian one"),
-    "ISMRMRD without all partitions": (lambda p: scan(p, z=8), "partitions .* not all measured"),
     "ISMRMRD partition outside of the matrix": (
         lambda p: write_ismrmrd(
             p / "i.h5",
-            [record(a_slice()[:, 0], kspace_encode_step_2=9)],
+            [record(a_slice()[:, 0], kspace_encode_step_2=kz) for kz in (0, 9)],
             xml(H, W, H, W, z=8),
         ),
         "outside of the encoded matrix",

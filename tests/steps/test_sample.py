@@ -185,7 +185,7 @@ def test_store_can_be_drawn_again_from_its_own_record(measurement, tmp_path):
     parts += [shard(measurement, tmp_path / f"{i}b.zarr", range(2), [i]) for i in range(2)]
     whole = merge(parts, tmp_path / "whole.zarr", draws=4, items=2)
     assert redraw.gaps(store.open_posterior(whole).attrs) == []
-    assert "2 draws of 1 items drawn again: equal" in redraw.redraw(whole)
+    assert "2 draws of 1 items drawn again: equal" in redraw.redraw(whole, operator=BLUR.name)
 
 
 def test_draws_of_another_measurement_are_not_taken_for_these(measurement, tmp_path):
@@ -193,7 +193,7 @@ def test_draws_of_another_measurement_are_not_taken_for_these(measurement, tmp_p
     other = tmp_path / "other.zarr"
     prepare(Data(f"{TINY}:read", None, {"items": 3, "size": 12, "seed": 1}), other)
     with pytest.raises(StoreError, match="measurement store is not the one"):
-        redraw.redraw(path, measurement=other)
+        redraw.redraw(path, measurement=other, operator=BLUR.name)
 
 
 def test_altered_draws_are_found_by_drawing_again(measurement, tmp_path):
@@ -202,7 +202,7 @@ def test_altered_draws_are_found_by_drawing_again(measurement, tmp_path):
     data["image"][0, 0, 0, 3, 3] += 1e-3
     store.write_posterior(data, tmp_path / "altered.zarr")
     with pytest.raises(StoreError, match="otherwise than they are stored"):
-        redraw.redraw(tmp_path / "altered.zarr")
+        redraw.redraw(tmp_path / "altered.zarr", operator=BLUR.name)
 
 
 @pytest.mark.parametrize("key", ["seed", "measurement_hash", "config"])

@@ -9,4 +9,5 @@ with guard(snakemake.log[0]) as say:
         snakemake.output.posterior,
         draws=size["draws"],
         items=size["items"],
+        overwrite=True,
     )

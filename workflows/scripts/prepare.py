@@ -5,4 +5,5 @@ with guard(snakemake.log[0]) as say:
     from sciinv.steps.prepare import prepare
 
     data = Data(**snakemake.params.data["data"])
-    prepare(data, snakemake.output.measurement, snakemake.params.needed, say)
+    needed = snakemake.params.needed
+    prepare(data, snakemake.output.measurement, needed, say, overwrite=True)

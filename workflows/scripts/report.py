@@ -15,4 +15,4 @@ with guard(snakemake.log[0]) as say:
         items=spec["display"].get("items", 1),
         reference=spec["reference"],
     )
-    make_report(stores, snakemake.output.report)
+    make_report(stores, snakemake.output.report, overwrite=True)

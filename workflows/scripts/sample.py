@@ -20,4 +20,5 @@ with guard(snakemake.log[0]) as say:
         micro_batch=probed(snakemake.input.found),
         progress=progress_lines(say),
         say=say,
+        overwrite=True,
     )

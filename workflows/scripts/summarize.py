@@ -12,4 +12,5 @@ with guard(snakemake.log[0]) as say:
         domain=spec["domain"],
         scheduler=run.get("dask"),
         memory=2**20 * run.get("memory_mb", 0) or None,
+        overwrite=True,
     )

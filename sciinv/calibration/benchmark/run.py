@@ -15,7 +15,9 @@ import torch
 from sciinv import __version__
 from sciinv.calibration.benchmark.linear import Row
 from sciinv.calibration.benchmark.suite import GROUPS, suite
+from sciinv.errors import StoreError
 from sciinv.store.atomic import write_file
+from sciinv.store.ours import check_new
 
 
 def run(
@@ -23,6 +25,7 @@ def run(
     full: bool = False,
     groups: tuple[str, ...] = GROUPS,
     progress: Callable[[str], None] | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Compute every case of the groups, and write `benchmark.json` and `benchmark.md` to a folder.
 
@@ -31,6 +34,7 @@ def run(
         full: All cases with 1,000 draws each; otherwise a small selection with 300.
         groups: Which groups.
         progress: Called with the name of each case that is done.
+        overwrite: Replace the rows of these groups that are there already.
 
     Returns:
         The table as Markdown.
@@ -41,7 +45,11 @@ def run(
     path = folder / "benchmark.json"
     rows: list[Row] = []
     if path.is_file():
-        rows = [r for r in json.loads(path.read_text()) if r["group"] not in groups]
+        rows, old = _kept(path, groups)
+        if old:
+            check_new([path], overwrite)
+    else:
+        check_new([folder / "benchmark.md"], overwrite)
     for group, name, case in suite(full):
         if group not in groups:
             continue
@@ -53,6 +61,22 @@ def run(
     text = table(rows)
     write_file(folder / "benchmark.md", text.encode())
     return text
+
+
+def _kept(path: Path, groups: tuple[str, ...]) -> tuple[list[Row], bool]:
+    """Return the rows of other groups in an earlier table, and whether it has rows of these."""
+    try:
+        known: list[Row] = json.loads(path.read_text())
+        kept = [r for r in known if r["group"] not in groups]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            "The file of this name is no table of `sciinv benchmark`",
+            where=path.absolute(),
+            expected="a JSON list of rows",
+            got=f"{type(error).__name__}: {error}",
+            remedy="choose another folder",
+        ) from error
+    return kept, len(kept) < len(known)
 
 
 def table(rows: list[Row]) -> str:

@@ -22,7 +22,11 @@ from sciinv.priors.wrapped.weights import beside, fill, network_of, state_of
 
 
 def load(
-    path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    run: bool | str = True,
 ) -> Prior:
     """Return the prior of a file: sciinv's own safetensors, or a description of another network.
 
@@ -30,6 +34,9 @@ def load(
         path: A .safetensors file of `files.save`, or a .yaml, .yml or .json of `Description`.
         device: Where the network shall live.
         dtype: Its weights and arithmetic; images keep their own dtype.
+        run: Whether the Python file that a description names may be run: True for yes (the
+            description is then as trusted as the file), False for no, "FILE.py:CLASS" for this one
+            only. The command line and configurations pass what the user named there.
 
     Raises:
         PriorError: The file or one that it names is missing, is a pickle, or does not fit.
@@ -38,7 +45,7 @@ def load(
     if path.suffix not in DESCRIPTIONS:
         return files.load(path, device=device, dtype=dtype)
     said = _described(path)
-    network = network_of(said, path)
+    network = network_of(said, path, run)
     tensors = state_of(said, path)
     shape = said.shape
     parametrisation, ends = _parametrisation(said, path, tensors)

@@ -9,8 +9,9 @@ import inspect
 import pickle
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,47 +25,115 @@ if TYPE_CHECKING:
     from sciinv.priors.wrapped.load import Description
 
 
-def network_of(said: Description, path: Path) -> nn.Module:
-    """Return the network of the class that is named, with fresh weights."""
+# Packages whose classes a description may name: what it says is then a network and nothing else.
+PACKAGES = (
+    "torch.nn",
+    "torchvision.models",
+    "deepinv.models",
+    "diffusers",
+    "timm",
+    "monai.networks",
+    "segmentation_models_pytorch",
+    "transformers",
+)
+
+
+def network_of(said: Description, path: Path, run: bool | str = True) -> nn.Module:
+    """Return the network of the class that is named, with fresh weights.
+
+    The class is looked at before anything is called: it is a subclass of `torch.nn.Module`, from a
+    package of `PACKAGES` or from a file that may be run.
+
+    Args:
+        said: The description.
+        path: Its file.
+        run: Whether a class in a file of one's own may be used, see `load`.
+
+    Raises:
+        PriorError: The class is not a network, may not be used, or refuses its arguments.
+    """
     file, _, name = said.network.rpartition(":")
-    try:
-        if file.endswith(".py"):
-            source = beside(path, file)
-            digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
-            spec = importlib.util.spec_from_file_location(f"sciinv_network_{digest}", source)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-        elif re.fullmatch(r"\w+(\.\w+)*", file):
-            module = importlib.import_module(file)
-        else:
-            raise ImportError("no name of a class")
-        cls = getattr(module, name)
-        arguments = dict(said.arguments)
-        if "pretrained" in inspect.signature(cls).parameters:
-            arguments.setdefault("pretrained", None)  # deepinv's would download
-        network = cls(**arguments)
-    except PriorError:
-        raise
-    except Exception as error:
+    if file.endswith(".py"):
+        source = beside(path, file)
+        _check_named(source, name, path, run)
+        cls = _attribute(lambda: _module_of(source), name, said, path)
+    elif any(file == p or file.startswith(f"{p}.") for p in PACKAGES) and _DOTTED.fullmatch(file):
+        cls = _attribute(lambda: importlib.import_module(file), name, said, path)
+    else:
         raise PriorError(
-            "The network cannot be made",
+            "The network cannot be made: its module is none that a description may name",
             where=f"{path}: {said.network}",
-            expected="module:CLASS or FILE.py:CLASS, and the arguments that it takes",
-            got=f"{type(error).__name__}: {error}",
-            remedy="correct network and arguments",
-        ) from error
-    if not isinstance(network, nn.Module):
+            expected=f"a class of {', '.join(PACKAGES)}, or FILE.py:CLASS",
+            got=said.network,
+            remedy="for another package write a FILE.py beside the description that imports the "
+            "class, and name FILE.py:CLASS",
+        )
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise PriorError(
             "The class is not a network",
             where=f"{path}: {said.network}",
-            expected="a torch.nn.Module",
-            got=type(network).__name__,
+            expected="a subclass of torch.nn.Module; nothing else is called",
+            got=f"the class {cls.__name__}" if isinstance(cls, type) else type(cls).__name__,
             remedy="name a subclass of torch.nn.Module",
         )
-    return network
+    try:
+        arguments = dict(said.arguments)
+        if "pretrained" in inspect.signature(cls).parameters:
+            arguments.setdefault("pretrained", None)  # deepinv's would download
+        return cls(**arguments)
+    except Exception as error:
+        raise _cannot(said, path, error) from error
+
+
+_DOTTED = re.compile(r"\w+(\.\w+)*")
+
+
+def _check_named(source: Path, name: str, path: Path, run: bool | str) -> None:
+    """Raise unless the user lets this class of this file be run."""
+    if run is True:
+        return
+    if isinstance(run, str):
+        file, _, cls = run.rpartition(":")
+        given = Path(file).expanduser()
+        if cls == name and given.is_file() and given.samefile(source):
+            return
+    raise PriorError(
+        "The description of the prior names a Python file, which is not run unasked",
+        where=path,
+        expected=f"that you name it: {source}:{name}",
+        got=run or "no such name",
+        remedy=f"read the file; then add --network {source}:{name} to the command, or "
+        f"prior: {{kind: file, path: {path}, network: {source}:{name}}} to the configuration",
+    )
+
+
+def _module_of(source: Path) -> ModuleType:
+    """Run a Python file and return it as a module."""
+    digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"sciinv_network_{digest}", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _attribute(module: Callable[[], ModuleType], name: str, said: Description, path: Path) -> Any:
+    try:
+        return getattr(module(), name)
+    except Exception as error:
+        raise _cannot(said, path, error) from error
+
+
+def _cannot(said: Description, path: Path, error: Exception) -> PriorError:
+    return PriorError(
+        "The network cannot be made",
+        where=f"{path}: {said.network}",
+        expected="module:CLASS or FILE.py:CLASS, and the arguments that it takes",
+        got=f"{type(error).__name__}: {error}",
+        remedy="correct network and arguments",
+    )
 
 
 def state_of(said: Description, path: Path) -> dict[str, Tensor]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 from sciinv.errors import DataError
-from sciinv.readers.parts.kspace_base import KSpace, checked
+from sciinv.readers.parts.kspace_base import Choice, KSpace, checked
 
 COIL, SLICE = 3, 13
 
@@ -19,16 +20,18 @@ class Reader:
     """
 
     @staticmethod
-    def count(path: Path, dataset: str | None = None) -> int:
+    def count(path: Path, dataset: str | None = None, choice: Choice | None = None) -> int:
         """Return the length of the dimension SLICE."""
         return _dimensions(path)[SLICE]
 
     @staticmethod
-    def load(path: Path, item: int, dataset: str | None = None) -> KSpace:
+    def load(
+        path: Path, item: int, dataset: str | None = None, choice: Choice | None = None
+    ) -> KSpace:
         """Return one slice."""
         dims = _dimensions(path)
-        data = path.with_suffix(".cfl")
-        expected = int(np.prod(dims)) * 8
+        data = beside(path, ".cfl")
+        expected = math.prod(dims) * 8
         size = data.stat().st_size if data.is_file() else None
         if size != expected:
             raise DataError(
@@ -45,8 +48,15 @@ class Reader:
         return KSpace(kspace, title=f"k-space of {path.stem}")
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the pair's file of this suffix; a prefix may have dots, as in "scan.v2"."""
+    if path.suffix in (".cfl", ".hdr"):
+        return path.with_suffix(suffix)
+    return path.with_name(path.name + suffix)
+
+
 def _dimensions(path: Path) -> tuple[int, ...]:
-    header = path.with_suffix(".hdr")
+    header = beside(path, ".hdr")
     if not header.is_file():
         raise DataError(
             "The BART header is not there",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from sciinv.errors import DataError
+from sciinv.readers.parts.hdf5 import check_size, checked_array, opened
 from sciinv.readers.parts.kspace_base import (
+    Choice,
     KSpace,
     checked,
     number,
-    opened_hdf5,
     parsed_header,
     size,
     without_oversampling,
@@ -33,36 +35,100 @@ class Reader:
     """
 
     @staticmethod
-    def count(path: Path, dataset: str | None = None) -> int:
+    def count(path: Path, dataset: str | None = None, choice: Choice | None = None) -> int:
         """Return the number of slices."""
-        with opened_hdf5(path) as file:
+        with opened(path) as file:
             return int(_kspace(file, path).shape[0])
 
     @staticmethod
-    def load(path: Path, item: int, dataset: str | None = None) -> KSpace:
-        """Return one slice, and its reference cropped to the image's size where it is smaller."""
-        with opened_hdf5(path) as file:
-            values = _kspace(file, path)[item]
-            names = [n for n in REFERENCES if n in file]
-            reference = np.asarray(file[names[0]][item]) if names else None
+    def load(
+        path: Path, item: int, dataset: str | None = None, choice: Choice | None = None
+    ) -> KSpace:
+        """Return one slice, and its reference where it fits the image.
+
+        The pixel size is the encoded field of view ÷ the samples along it, so that a recon matrix
+        that was interpolated does not matter.
+        """
+        doubts: list[str] = []
+        with opened(path) as file:
+            array = _kspace(file, path)
+            check_size(array.shape[1:], array.dtype.itemsize, path)
+            values, slices = array[item], array.shape[0]
             header = file["ismrmrd_header"][()] if "ismrmrd_header" in file else None
+            reference = _reference(file, item, slices, doubts)
         kspace = checked(values if values.ndim == 3 else values[None], path)
-        pixel = None
+        pixel, thickness = None, None
         if header is not None:
             root = parsed_header(header, path)
+            _check_order(root, path, slices, kspace.shape)
+            rows, columns = kspace.shape[-2:]
+            encoded = [
+                number(root, f"encoding/encodedSpace/fieldOfView_mm/{axis}", path, 0.0, zero=True)
+                for axis in "xyz"
+            ]
             space = "encoding/reconSpace"
-            rows, columns = (size(root, f"{space}/matrixSize/{axis}", path) for axis in "xy")
-            pixel = (
-                number(root, f"{space}/fieldOfView_mm/x", path, rows) / rows,
-                number(root, f"{space}/fieldOfView_mm/y", path, columns) / columns,
-            )
-            kspace = without_oversampling(kspace, axis=-2, size=rows)
+            wanted = [
+                number(root, f"{space}/fieldOfView_mm/{axis}", path, 0.0, zero=True)
+                for axis in "xyz"
+            ]
+            kept = size(root, f"{space}/matrixSize/x", path)
+            if min(encoded[0], wanted[0]) > 0:
+                if abs(wanted[0] * rows / (encoded[0] * kept) - 1) > 0.02:
+                    kept = min(rows, round(rows * wanted[0] / encoded[0]))
+                pixel = (encoded[0] / rows, encoded[1] / columns) if encoded[1] > 0 else None
+            elif min(wanted[:2]) > 0:
+                kept_columns = size(root, f"{space}/matrixSize/y", path)
+                pixel = (wanted[0] / kept, wanted[1] / kept_columns)
+            thickness = wanted[2] or encoded[2] or None
+            kspace = without_oversampling(kspace, axis=-2, size=kept)
         fully_sampled = bool(np.any(kspace != 0, axis=(0, 1)).all())
+        if reference is not None and any(
+            n > m for n, m in zip(reference.shape, kspace.shape[-2:], strict=True)
+        ):
+            doubts.append(
+                f"The file's own reconstruction is {reference.shape}, larger than the image of "
+                f"its k-space, {kspace.shape[-2:]}: it was left out."
+            )
+            reference = None
         return KSpace(
             kspace,
             title=f"fastMRI {path.stem}",
             pixel_mm=pixel,
+            slice_mm=thickness,
             reference=reference if fully_sampled else None,
+            doubts=tuple(doubts),
+        )
+
+
+def _reference(file: h5py.File, item: int, slices: int, doubts: list[str]) -> np.ndarray | None:
+    name = next((n for n in REFERENCES if isinstance(file.get(n), h5py.Dataset)), None)
+    if name is None:
+        return None
+    array = file[name]
+    told = None
+    if array.ndim != 3 or array.shape[0] != slices or array.dtype.kind != "f":
+        told = f"{array.dtype} {array.shape}, not [{slices}, rows, columns]"
+    else:
+        value = np.asarray(array[item])
+        if np.isfinite(value).all():
+            return value
+        told = "not finite everywhere"
+    doubts.append(f"The file's own reconstruction {name} is {told}: it was left out.")
+    return None
+
+
+def _check_order(root: Any, path: Path, slices: int, shape: tuple[int, ...]) -> None:
+    """Raise `DataError` where the header counts as many slices as there are coils."""
+    limit = number(root, "encoding/encodingLimits/slice/maximum", path, 0.0, zero=True)
+    stated = int(limit) + 1
+    coils = shape[0]
+    if stated > 1 and stated == coils != slices:
+        raise DataError(
+            "The first two axes of the k-space look exchanged",
+            where=path,
+            expected=f"[slice, coil, ky, kx] with {stated} slices, as the header says",
+            got=f"{slices} × {coils}",
+            remedy="write it as [slice, coil, ky, kx]",
         )
 
 
@@ -76,4 +142,4 @@ def _kspace(file: h5py.File, path: Path) -> h5py.Dataset:
             got=f"kspace {array.shape}" if isinstance(array, h5py.Dataset) else sorted(file),
             remedy="take the files with raw k-space, or download it again",
         )
-    return array
+    return checked_array(array, path)

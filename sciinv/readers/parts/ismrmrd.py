@@ -10,31 +10,31 @@ import h5py
 import numpy as np
 
 from sciinv.errors import DataError
+from sciinv.readers.parts.hdf5 import check_size, opened
+from sciinv.readers.parts.ismrmrd_lines import (
+    LOOPS,
+    NOISE_SCAN,
+    REVERSED,
+    Lines,
+    Places,
+    imaging,
+    places,
+    reference,
+)
 from sciinv.readers.parts.kspace_base import (
+    Choice,
     KSpace,
     checked,
     number,
-    opened_hdf5,
     parsed_header,
     size,
     without_oversampling,
 )
 
-
-def _bits(*flags: int) -> int:
-    # ISMRMRD counts flags from 1.
-    return sum(1 << (flag - 1) for flag in flags)
-
-
-NOISE_SCAN = _bits(19)
-REVERSED = _bits(22)
-# Navigators, phase correction, feedback, dummies, coil correction, phase stabilisation.
-NOT_IMAGING = _bits(19, 23, 24, 26, 27, 28, 29, 30, 31)
 HEAD = {
     "flags", "number_of_samples", "active_channels", "discard_pre", "discard_post",
     "center_sample", "sample_time_us", "idx",
 }  # fmt: skip
-LOOPS = ("contrast", "phase", "repetition", "set", "average")
 
 
 def group_of(file: h5py.File) -> str | None:
@@ -48,11 +48,11 @@ def group_of(file: h5py.File) -> str | None:
 class Reader:
     """Cartesian scans, two- or three-dimensional; items are slices.
 
-    Lines go to ky = kspace_encode_step_1 − centre + N // 2 (rows), samples along kx with the
-    centre sample at N // 2, reversed lines first turned round; readout oversampling is removed
-    where readouts are whole. Of several contrasts, phases, repetitions or sets the first is read,
-    and averages are averaged. Noise scans become `noise`, whose variance is taken in proportion
-    to the bandwidth (1 / sample time).
+    Lines are placed by `ismrmrd_lines.places`; readout oversampling is removed where readouts are
+    whole. Averages are averaged; where some samples were measured more often than others, each
+    counts as often as it was (`KSpace.counts`). Separate reference lines make the coil maps only
+    (`KSpace.calibration`). Noise scans become `noise`, whose variance is taken in proportion to
+    the bandwidth (1 / sample time).
 
     Of a three-dimensional scan the partitions along z become slices, by the orthonormal inverse
     DFT along kz, which leaves the noise as it is; that needs every partition kz of each measured
@@ -63,44 +63,63 @@ class Reader:
     """
 
     @staticmethod
-    def count(path: Path, dataset: str | None = None) -> int:
+    def count(path: Path, dataset: str | None = None, choice: Choice | None = None) -> int:
         """Return the number of slices."""
-        with opened_hdf5(path) as file:
+        with opened(path) as file:
             group, heads = _acquisitions(file, path)
-            root = parsed_header(_xml(group), path)
-        _, kept = _depth(root, path)
-        return kept * len(np.unique(_imaging(heads, path)["idx"]["slice"]))
+            lines = imaging(heads, parsed_header(_xml(group), path), path, choice or Choice())
+        return lines.kept * len(np.unique(heads["idx"]["slice"][lines.index]))
 
     @staticmethod
-    def load(path: Path, item: int, dataset: str | None = None) -> KSpace:
-        """Return one slice, by its position among the slices of the file."""
-        with opened_hdf5(path) as file:
+    def load(
+        path: Path, item: int, dataset: str | None = None, choice: Choice | None = None
+    ) -> KSpace:
+        """Return one slice, its readout oversampling removed."""
+        choice = choice or Choice()
+        calibration = None
+        with opened(path) as file:
             group, heads = _acquisitions(file, path)
-            imaging = _imaging(heads, path)
             root = parsed_header(_xml(group), path)
-            _check_cartesian(root, path)
-            depth, kept = _depth(root, path)
-            which = np.unique(imaging["idx"]["slice"])[item // kept]
-            wanted = _is_imaging(heads) & (heads["idx"]["slice"] == which)
-            for loop in LOOPS[:-1]:
-                wanted &= heads["idx"][loop] == imaging["idx"][loop].min()
-            z = depth // 2 - kept // 2 + item % kept
-            kspace, averages = _grid(group, heads, np.flatnonzero(wanted), root, path, depth, z)
+            lines = imaging(heads, root, path, choice)
+            slices = heads["idx"]["slice"]
+            which = int(np.unique(slices[lines.index])[item // lines.kept])
+            mine = lines.index[slices[lines.index] == which]
+            z = lines.depth // 2 - lines.kept // 2 + item % lines.kept
+            kspace, counts, field = _image_grid(group, heads, mine, lines, path, z)
+            doubts = list(lines.doubts)
+            told = _oversampling_doubt(heads[mine], lines, path)
+            doubts += [told] if told else []
+            of_maps = reference(heads, root, path, which) if choice.reference_lines else None
+            if of_maps is not None:
+                ref_z = of_maps.depth // 2 if of_maps.depth != lines.depth else z
+                grid, _, ref_field = _image_grid(group, heads, of_maps.index, of_maps, path, ref_z)
+                if np.allclose(field, ref_field, rtol=0.01):
+                    calibration = _embedded(grid, kspace.shape)
+                else:
+                    doubts.append(
+                        "The separate reference lines were measured over another field of view "
+                        f"({ref_field[1]:.4g} × {ref_field[0]:.4g} mm) and were not used."
+                    )
             noise = _noise(group, heads, path)
-        columns = size(root, "encoding/reconSpace/matrixSize/x", path, kspace.shape[-1])
-        kspace = without_oversampling(checked(kspace, path), axis=-1, size=columns)
-        ratio = 1.0 / averages
+        level = counts[counts > 0]
+        even = level.size == 0 or np.ptp(level) < 1e-6
+        ratio = 1.0 / float(level[0]) if even else 1.0
         if noise is not None:
             scan = heads[(heads["flags"] & NOISE_SCAN) != 0]
-            times = float(scan["sample_time_us"][0]), float(imaging["sample_time_us"][0])
+            times = float(scan["sample_time_us"][0]), float(heads["sample_time_us"][mine[0]])
             ratio *= times[0] / times[1] if min(times) > 0 else 1.0
+        rows, columns = kspace.shape[-2:]
         return KSpace(
-            kspace,
+            checked(kspace, path),
             title=f"ISMRMRD {path.stem}, slice {which}"
-            + (f", partition {item % kept}" if depth > 1 else ""),
-            pixel_mm=_pixel(root, path),
+            + (f", partition {item % lines.kept}" if lines.depth > 1 else ""),
+            pixel_mm=(field[0] / rows, field[1] / columns) if min(field) > 0 else None,
+            slice_mm=_thickness(lines, path),
             noise=noise,
             noise_variance_ratio=ratio,
+            calibration=calibration,
+            counts=None if even else counts,
+            doubts=tuple(doubts),
         )
 
 
@@ -116,6 +135,7 @@ def _acquisitions(file: h5py.File, path: Path) -> tuple[h5py.Group, np.ndarray]:
             got=sorted(file) if group is None else f"{name}/data with fields {sorted(fields)}",
             remedy="convert the scanner's raw data to ISMRMRD",
         )
+    check_size(group["data"].shape, group["data"].dtype.itemsize, f"{path}: {name}/data")
     return group, group["data"].fields("head")[:]
 
 
@@ -127,94 +147,73 @@ def _fields(group: object) -> set[str]:
     head = data.dtype["head"]
     counters = head["idx"].names or () if "idx" in (head.names or ()) else ()
     known = {"kspace_encode_step_1", "kspace_encode_step_2", "slice", *LOOPS} <= set(counters)
-    return set(head.names or ()) if known else set()
-
-
-def _is_imaging(heads: np.ndarray) -> np.ndarray:
-    return (heads["flags"] & NOT_IMAGING) == 0
-
-
-def _imaging(heads: np.ndarray, path: Path) -> np.ndarray:
-    imaging = heads[_is_imaging(heads)]
-    if not len(imaging):
-        raise DataError(
-            "The ISMRMRD file holds no imaging acquisitions",
-            where=path,
-            expected="acquisitions that are no noise scan, navigator or dummy",
-            got=f"{len(heads)} others",
-            remedy="take the file of the scan itself",
-        )
-    return imaging
+    return set(head.names or ()) if known and data.ndim == 1 else set()
 
 
 def _xml(group: h5py.Group) -> bytes | str:
     value = group["xml"][()]
-    value = value.flat[0] if isinstance(value, np.ndarray) else value
+    if isinstance(value, np.ndarray):
+        value = value.flat[0] if value.size else b""
     return value if isinstance(value, bytes | str) else bytes(value)
 
 
-def _check_cartesian(root: ElementTree.Element, path: Path) -> None:
-    kind = root.findtext("encoding/trajectory", "cartesian")
-    if kind != "cartesian":
-        raise DataError(
-            "The ISMRMRD scan is no Cartesian one",
-            where=path,
-            expected="trajectory cartesian",
-            got=f"trajectory {kind}",
-            remedy='write it as arrays for the operator "mri-noncartesian", or grid it',
-        )
+def _image_grid(
+    group: h5py.Group, heads: np.ndarray, index: np.ndarray, lines: Lines, path: Path, z: int
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """Return k-space [coil, ky, kx], how often each sample was measured, and (rows, columns) mm.
+
+    The columns' field is that of the image whose readout oversampling is removed; 0 where the
+    header does not say it.
+    """
+    one = int(index[0])
+    coils = int(heads["active_channels"][one])
+    _samples(group["data"][one], coils, f"{path}: acquisition {one}")  # before its header counts
+    at = places(heads[index], Lines(index, lines.encoding, lines.depth, lines.kept), path)
+    kspace, counts = _grid(group, heads, index, at, path, z)
+    width = kspace.shape[-1]
+    columns = size(lines.encoding, "reconSpace/matrixSize/x", path, width)
+    # The recon matrix may be interpolated: the fields decide what is cut away.
+    encoded, wanted = (
+        number(lines.encoding, f"{space}/fieldOfView_mm/x", path, 0.0, zero=True)
+        for space in ("encodedSpace", "reconSpace")
+    )
+    encoded *= at.oversampled
+    if min(encoded, wanted) > 0 and abs(wanted * width / (encoded * columns) - 1) > 0.02:
+        columns = min(width, round(width * wanted / encoded))
+    whole = without_oversampling(kspace, axis=-1, size=columns)
+    if whole.shape != kspace.shape:  # the crop mixes the noise along each line
+        with np.errstate(divide="ignore"):
+            line = 1 / (1 / counts).mean(1, keepdims=True)
+        counts = np.where(np.any(whole != 0, axis=0), line, 0)
+    height = number(lines.encoding, "encodedSpace/fieldOfView_mm/y", path, 0.0, zero=True)
+    return whole, counts, (height, encoded * whole.shape[-1] / width)
 
 
-def _depth(root: ElementTree.Element, path: Path) -> tuple[int, int]:
-    # Encoded partitions, and how many of them the reconstructed matrix keeps.
-    depth = size(root, "encoding/encodedSpace/matrixSize/z", path, 1)
-    return depth, min(depth, size(root, "encoding/reconSpace/matrixSize/z", path, depth))
+def _oversampling_doubt(heads: np.ndarray, lines: Lines, path: Path) -> str | None:
+    at = places(heads, lines, path)
+    if at.oversampled == 1:
+        return None
+    return (
+        f"Readouts have {at.shape[2]} samples, twice the encoded matrix of the header: they were "
+        "taken for oversampled twofold over twice the stated field, and the outer half of the "
+        "image cut away."
+    )
 
 
 def _grid(
-    group: h5py.Group,
-    heads: np.ndarray,
-    chosen: np.ndarray,
-    root: ElementTree.Element,
-    path: Path,
-    depth: int,
-    z: int,
-) -> tuple[np.ndarray, float]:
-    # Sum the acquisitions into [coil, ky, kx] and divide by how often each sample was measured.
-    height, width = (size(root, f"encoding/encodedSpace/matrixSize/{a}", path) for a in "yx")
-    centre, centre_z = (
-        int(number(root, f"encoding/encodingLimits/{step}/center", path, n // 2, zero=True))
-        for step, n in (("kspace_encoding_step_1", height), ("kspace_encoding_step_2", depth))
-    )
-    coils = int(heads["active_channels"][chosen[0]])
-    grid = np.zeros((coils, height, width), np.complex64)
+    group: h5py.Group, heads: np.ndarray, index: np.ndarray, at: Places, path: Path, z: int
+) -> tuple[np.ndarray, np.ndarray]:
+    # The mean of the acquisitions on the grid, and how often each sample was measured.
+    depth, height, width = at.shape
+    coils = int(heads["active_channels"][index[0]])
+    check_size((coils + depth, height, width), 8, path)
     times = np.zeros((depth, height, width), np.uint16)
-    for index in chosen:
-        record = group["data"][int(index)]
-        head = record["head"]
-        line = _samples(record, coils, f"{path}: acquisition {index}")
-        first, last = int(head["discard_pre"]), line.shape[1] - int(head["discard_post"])
-        if int(head["flags"]) & REVERSED:
-            line = line[:, ::-1]
-        start = width // 2 - int(head["center_sample"])
-        ky = int(head["idx"]["kspace_encode_step_1"]) - centre + height // 2
-        kz = int(head["idx"]["kspace_encode_step_2"]) - centre_z + depth // 2 if depth > 1 else 0
-        begin, end = max(first, -start), min(last, width - start)
-        if not 0 <= ky < height or not 0 <= kz < depth or begin >= end:
-            raise DataError(
-                "An ISMRMRD acquisition lies outside of the encoded matrix",
-                where=f"{path}: acquisition {index}",
-                expected=f"ky in 0 … {height - 1}, kz in 0 … {depth - 1}, and samples within "
-                f"{width} columns",
-                got=f"ky {ky}, kz {kz}, {line.shape[1]} samples around "
-                f"{int(head['center_sample'])}",
-                remedy="check the header's matrix size and encoding limits",
-            )
-        if depth > 1:
-            turns = (kz - depth // 2) * (z - depth // 2) / depth
-            line = line * np.complex64(np.exp(2j * np.pi * turns) / np.sqrt(depth))
-        grid[:, ky, start + begin : start + end] += line[:, begin:end]
-        times[kz, ky, start + begin : start + end] += 1
+    spans = [
+        (int(kz), int(ky), slice(int(s + a), int(s + b)), slice(int(a), int(b)))
+        for kz, ky, s, a, b in zip(at.kz, at.ky, at.start, at.first, at.last, strict=True)
+    ]
+    for kz, ky, columns, _ in spans:
+        times[kz, ky, columns] += 1
     partitions = np.count_nonzero(times, axis=0)
     if depth > 1 and not np.isin(partitions, (0, depth)).all():
         few = partitions[partitions > 0]
@@ -225,16 +224,40 @@ def _grid(
             got=f"as few as {few.min()}, at {int((few < depth).sum())} of {few.size} places",
             remedy="reconstruct the undersampled volume elsewhere, or fill kz first",
         )
-    measured = times[times > 0]
-    if measured.min() != measured.max():
-        raise DataError(
-            "Some lines were measured more often than others",
-            where=path,
-            expected="the same number of averages for every sample",
-            got=f"from {measured.min()} to {measured.max()}",
-            remedy="average or leave out the repeated lines before the conversion",
+    grid = np.zeros((coils, height, width), np.complex64)
+    for number_of, (kz, ky, columns, used) in zip(index, spans, strict=True):
+        record = group["data"][int(number_of)]
+        line = _samples(record, coils, f"{path}: acquisition {number_of}")
+        if int(record["head"]["flags"]) & REVERSED:
+            line = line[:, ::-1]
+        line = line[:, used]
+        if depth > 1:
+            turns = (kz - depth // 2) * (z - depth // 2) / depth
+            line = line * np.complex64(np.exp(2j * np.pi * turns) / np.sqrt(depth))
+            line = line / times[kz, ky, columns].astype(np.float32)
+        grid[:, ky, columns] += line
+    if depth == 1:
+        return grid / np.maximum(times[0], 1), times[0].astype(np.float64)
+    with np.errstate(divide="ignore"):
+        counts = depth / (1 / times.astype(np.float64)).sum(0)
+    return grid, counts
+
+
+def _embedded(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return k-space on a grid of another size, cropped or filled with 0 around its centre."""
+    out = np.zeros((len(grid), *shape[-2:]), grid.dtype)
+    pairs = []
+    for small, large in zip(grid.shape[-2:], shape[-2:], strict=True):
+        low = max(-(small // 2), -(large // 2))
+        high = min(small - small // 2, large - large // 2)
+        pairs.append(
+            (
+                slice(small // 2 + low, small // 2 + high),
+                slice(large // 2 + low, large // 2 + high),
+            )
         )
-    return grid / np.maximum(times[0], 1), float(measured[0])
+    out[:, pairs[0][1], pairs[1][1]] = grid[:, pairs[0][0], pairs[1][0]]
+    return out
 
 
 def _samples(record: Any, coils: int, where: str) -> np.ndarray:
@@ -260,13 +283,10 @@ def _noise(group: h5py.Group, heads: np.ndarray, path: Path) -> np.ndarray | Non
     return np.concatenate(lines, axis=1)
 
 
-def _pixel(root: ElementTree.Element, path: Path) -> tuple[float, float] | None:
-    space = "encoding/reconSpace"
-    if root.find(space) is None:
-        return None
-    rows, columns = (
-        number(root, f"{space}/fieldOfView_mm/{axis}", path)
-        / size(root, f"{space}/matrixSize/{axis}", path)
-        for axis in "yx"
-    )
-    return rows, columns
+def _thickness(lines: Lines, path: Path) -> float | None:
+    encoding: ElementTree.Element = lines.encoding
+    for space, parts in (("encodedSpace", lines.depth), ("reconSpace", 1)):
+        field = number(encoding, f"{space}/fieldOfView_mm/z", path, 0.0, zero=True)
+        if field > 0:
+            return field / max(1, parts)
+    return None

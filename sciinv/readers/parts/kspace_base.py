@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from xml.etree import ElementTree
 
-import h5py
 import numpy as np
 
 from sciinv.errors import DataError
@@ -28,6 +26,11 @@ class KSpace:
         noise: Samples of a scan without signal, complex [coil, sample], if there is one.
         noise_variance_ratio: Noise variance of `kspace` divided by that of `noise`.
         reference: Magnitude image that came with the data, [row, column].
+        slice_mm: Thickness of the slice, mm, where the file says it.
+        calibration: Reference lines for the coil maps, on the grid of `kspace`, 0 elsewhere.
+        counts: How often each sample was measured, [ky, kx], where that varies; `kspace` is the
+            mean, and `noise_variance_ratio` is that of a single measurement.
+        doubts: Sentences of doubt about what was read.
     """
 
     kspace: np.ndarray
@@ -36,17 +39,38 @@ class KSpace:
     noise: np.ndarray | None = None
     noise_variance_ratio: float = 1.0
     reference: np.ndarray | None = None
+    slice_mm: float | None = None
+    calibration: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to read of a file that holds several scans; the options of `kspace.read`.
+
+    Attributes:
+        counters: Which contrast, phase, repetition, set or average, by name.
+        encoding: Number of the encoding space.
+        reference_lines: Whether separate reference lines make the coil maps.
+        axes: Order of the axes of a plain array; None for (item,) coil, ky, kx.
+    """
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    encoding: int | None = None
+    reference_lines: bool = True
+    axes: tuple[str, ...] | None = None
 
 
 class Reader(Protocol):
     """A format: how many slices a file holds, and one of them."""
 
     @staticmethod
-    def count(path: Path, dataset: str | None) -> int:
+    def count(path: Path, dataset: str | None, choice: Choice | None = None) -> int:
         """Return the number of slices."""
 
     @staticmethod
-    def load(path: Path, item: int, dataset: str | None) -> KSpace:
+    def load(path: Path, item: int, dataset: str | None, choice: Choice | None = None) -> KSpace:
         """Return one slice."""
 
 
@@ -87,23 +111,6 @@ def checked(values: np.ndarray, path: Path) -> np.ndarray:
             remedy="check which slice and which array of the file was read",
         )
     return values.astype(np.complex64)
-
-
-@contextmanager
-def opened_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading; whatever HDF5 stumbles over inside becomes a `DataError`."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
-        # h5py raises any of these on damaged metadata
-        raise DataError(
-            "The HDF5 file cannot be read",
-            where=path,
-            expected="a whole HDF5 file",
-            got=f"{type(error).__name__}: {error}",
-            remedy="check the format; copy or download it again if it was cut off",
-        ) from error
 
 
 def parsed_header(text: bytes | str, path: Path) -> ElementTree.Element:

@@ -45,6 +45,7 @@ def correct(
     darks: np.ndarray,
     gain: float | None = None,
     where: object = None,
+    no_data: np.ndarray | None = None,
 ) -> Sinogram:
     """Return line integrals y = −log((I − dark)/(flat − dark)) and their noise.
 
@@ -63,14 +64,19 @@ def correct(
         gain: Variance ÷ mean of the counts; None estimates it from the flats, and takes 1 where
             there are fewer than 3.
         where: What to call the data in an error.
+        no_data: Counts that stand for no measurement, bool, the shape of `counts`.
 
     Raises:
-        DataError: Shapes differ, flats are no brighter than darks, raw counts are negative, or
-            more than a tenth of the samples would have to be repaired.
+        DataError: Shapes differ, the gain is not above 0, flats are no brighter than darks, raw
+            counts are negative, or more than a tenth of the samples would have to be repaired.
     """
     counts = np.asarray(counts, np.float64)
     flats, darks = (np.atleast_2d(np.asarray(v, np.float64)) for v in (flats, darks))
-    _check_fields(counts, flats, darks, where)
+    _check_fields(counts, flats, darks, where, no_data)
+    if gain is not None and not 0 < gain < np.inf:
+        raise DataError("The gain cannot be so", where=where, expected="variance ÷ mean, above 0",
+                        got=gain, remedy="leave it out, to have it estimated")  # fmt: skip
+    flats = distinct(flats)
     with np.errstate(invalid="ignore"):
         dark = np.nan_to_num(np.nanmean(np.where(np.isfinite(darks), darks, np.nan), axis=0))
         blank = np.where(np.isfinite(flats).all(0), flats.mean(0), np.nan) - dark
@@ -89,6 +95,8 @@ def correct(
     n = counts - dark
     with np.errstate(invalid="ignore"):
         bad = ~np.isfinite(n) | (n <= 0) | dead
+    if no_data is not None:
+        bad |= no_data
     _check_share(bad, counts, where)
     safe = np.where(bad, typical, n)
     blank = np.where(dead, typical, blank)
@@ -98,6 +106,14 @@ def correct(
     _check_smooth(y[~bad.any(1)], float(np.median(sd)), where)
     noise = np.where(bad, np.inf, sd)
     return repair(Sinogram(y, noise, blank, dark, float(gain)), bad)
+
+
+def distinct(frames: np.ndarray) -> np.ndarray:
+    """Return the frames [frame, detector], each once: copies of a frame show no noise."""
+    if len(frames) < 2:
+        return frames
+    differ = [not any(np.array_equal(f, g) for g in frames[:i]) for i, f in enumerate(frames)]
+    return frames[np.array(differ)]
 
 
 def flat_gain(flats: np.ndarray, dark: np.ndarray) -> float:
@@ -170,85 +186,14 @@ def estimated_noise(y: np.ndarray) -> np.ndarray:
         )
     rough = np.diff(np.diff(y, 2, axis=0), 2, axis=1) / 6.0
     sd = _MAD * float(np.median(np.abs(rough * np.exp(-0.5 * y[1:-1, 1:-1]))))
-    if not sd > 0:
+    if not sd > 1e-6:  # of 10¹² photons; single precision rounds to less
         raise DataError(
             "The sinogram shows no noise",
             expected="measured data, whose neighbouring samples differ",
-            got="second differences with a median of 0",
+            got=f"second differences with a median of {sd:.2g}",
             remedy="give noise_sd",
         )
     return sd * np.exp(0.5 * y)
-
-
-def rotation_centre(y: np.ndarray, angles: np.ndarray) -> float:
-    """Return the detector element (from 0, with fraction) at which the rotation axis is seen.
-
-    A parallel view and the one half a turn later mirror each other about the axis: at the centre,
-    their mean squared difference is least relative to their variance where they overlap, by at
-    least a third of the detector. Where no two views are exactly half a turn apart, the centres
-    at the two smallest departures from it are extrapolated to none.
-
-    Args:
-        y: Line integrals, [angle, detector].
-        angles: View angles, degrees.
-
-    Raises:
-        DataError: No two views are within 3° of half a turn apart.
-    """
-    first, second = np.triu_indices(len(angles), 1)
-    off = (angles[second] - angles[first]) % 360 - 180
-    size = np.abs(off)
-    if not len(off) or not size.min() <= 3.0:
-        raise DataError(
-            "The rotation axis cannot be found",
-            expected="two parallel views half a turn apart",
-            got=f"the nearest are {180 - float(size.min(initial=180)):.4g}° apart",
-            remedy="give rotation_axis",
-        )
-    found: list[tuple[float, float]] = []
-    rest = np.ones(len(off), bool)
-    while rest.any() and len(found) < 2:
-        here = float(off[rest][np.argmin(size[rest])])
-        pairs = np.flatnonzero(np.abs(off - here) <= 0.05)
-        rest &= np.abs(off - here) > 0.05
-        if found and abs(here) > max(3.0, 3 * abs(found[0][0])):
-            break
-        pairs = pairs[np.unique(np.linspace(0, len(pairs) - 1, min(32, len(pairs))).astype(int))]
-        found.append((here, _mirror_centre(y[first[pairs]], y[second[pairs]])))
-        if abs(here) <= 0.05:
-            break
-    if len(found) == 1:
-        return found[0][1]
-    (m0, c0), (m1, c1) = found
-    return c0 - m0 * (c1 - c0) / (m1 - m0)
-
-
-def _mirror_centre(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the element about which the views b are best the mirrored views a."""
-    n = a.shape[1]
-    k = np.arange(n, dtype=float)
-
-    def difference(centre: float) -> float:
-        mirror = 2 * centre - k
-        seen = (mirror >= 0) & (mirror <= n - 1)
-        if seen.sum() < n / 3:
-            return np.inf
-        low = np.clip(np.floor(mirror[seen]).astype(int), 0, n - 2)
-        part = mirror[seen] - low
-        one, other = a[:, seen], b[:, low] * (1 - part) + b[:, low + 1] * part
-        # Relative to what there is to see: two strips of air agree, and say nothing.
-        return float(np.mean((one - other) ** 2) / max(one.var() + other.var(), 1e-30))
-
-    grid = np.arange(n / 6, n - n / 6, 0.5)
-    grid = np.round(2 * grid) / 2
-    best = float(grid[int(np.argmin([difference(c) for c in grid]))])
-    # At whole and half elements nothing is interpolated, so that noise is the same in all.
-    around = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
-    value = np.array([difference(best + c) for c in around])
-    if not np.isfinite(value).all():
-        return best
-    bend, slope, _ = np.polyfit(around, value, 2)
-    return best + float(np.clip(-slope / (2 * bend), -1, 1)) if bend > 0 else best
 
 
 def binned(values: np.ndarray, factor: int, where: Path | str | None = None) -> np.ndarray:
@@ -265,7 +210,13 @@ def binned(values: np.ndarray, factor: int, where: Path | str | None = None) -> 
     return values.reshape(*values.shape[:-1], n // factor, factor).mean(-1)
 
 
-def _check_fields(counts: np.ndarray, flats: np.ndarray, darks: np.ndarray, where: object) -> None:
+def _check_fields(
+    counts: np.ndarray,
+    flats: np.ndarray,
+    darks: np.ndarray,
+    where: object,
+    no_data: np.ndarray | None = None,
+) -> None:
     if counts.ndim != 2 or 0 in counts.shape:
         raise DataError(
             "The counts have the wrong shape",
@@ -283,6 +234,7 @@ def _check_fields(counts: np.ndarray, flats: np.ndarray, darks: np.ndarray, wher
                 got=list(field.shape),
                 remedy=f"give the {name} field of the same detector row",
             )
+    counts = counts if no_data is None else np.where(no_data, 0, counts)
     lowest = min(float(np.nanmin(np.where(np.isfinite(v), v, 0))) for v in (counts, flats))
     if lowest < 0:
         raise DataError(

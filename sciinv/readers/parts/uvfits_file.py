@@ -5,19 +5,28 @@ Source: Greisen, "AIPS FITS file format", AIPS Memo 117; the FITS Standard 4.0, 
 
 from __future__ import annotations
 
+import gzip
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sciinv.errors import DataError
+from sciinv.readers.parts.looks_sky import LIGHT_M_PER_S, check_levels, check_uv
+from sciinv.readers.parts.uvfits_axes import axis_value, correlations, stokes_i
+from sciinv.readers.parts.uvfits_columns import (
+    antennas,
+    bad_file,
+    column,
+    source_table,
+)
+from sciinv.readers.parts.uvfits_columns import chosen as choose
 from sciinv.readers.parts.vlbi import VisibilityTable
 
 MJD0 = 2400000.5
-# first value of the STOKES axis -> (axis values whose mean is Stokes I, name)
-HANDS = {1: ((1,), "I"), -1: ((-1, -2), "RR, LL"), -5: ((-5, -6), "XX, YY")}
+LEAST_UNPACKED, MOST_PACKED = 1 << 28, 100  # bytes, and times the size, of a compressed file
 
 
 def astropy_fits() -> Any:
@@ -32,24 +41,39 @@ def astropy_fits() -> Any:
     return fits
 
 
-def bad_file(path: Path, what: str, expected: str, got: object, remedy: str) -> DataError:
-    """Return the error of a file that is not as it should be."""
-    return DataError(what, where=path, expected=expected, got=got, remedy=remedy)
-
-
-def read_table(path: str | Path) -> VisibilityTable:
-    """Read the Stokes I visibilities of one UVFITS file.
+def read_table(
+    path: str | Path,
+    *,
+    source: int | str | None = None,
+    freqsel: int | None = None,
+    subarray: int | None = None,
+    average_ifs: bool | None = None,
+    uv_units: Literal["seconds", "metres", "wavelengths"] | None = None,
+) -> VisibilityTable:
+    """Read the Stokes I visibilities of one source in one UVFITS file.
 
     I = (RR + LL)/2 with σ = ½ √(1/w_RR + 1/w_LL), weights being 1/σ² per real component; where
-    one hand is missing, I is the other (as eht-imaging takes it). Linear feeds (XX, YY) and Stokes
-    I files are read alike. Spectral channels and IFs are averaged with their weights at the mean
-    frequency. UU and VV in seconds become wavelengths.
+    one hand is missing, from a sample or from the file, I is the other (as eht-imaging takes it).
+    Linear feeds (XX, YY) and Stokes I files are read alike. Spectral channels are averaged with
+    their weights at the IF's mean frequency: that of the header and the IF's offset in the table
+    AIPS FQ. UU and VV in seconds become wavelengths.
 
     Left out, and counted in `dropped`: samples of weight ≤ 0, infinite or NaN; NaN visibilities;
     visibilities that are exactly 0; autocorrelations.
 
+    Args:
+        path: The file.
+        source: Number or name of the source, where the file holds several.
+        freqsel: Number of the frequency set-up, where the file holds several.
+        subarray: Number of the subarray, where the file holds several.
+        average_ifs: Whether to average the IFs too, at their mean frequency; if not, each makes
+            rows at (u, v) of its own. None averages IFs that lie within 1 % of their mean.
+        uv_units: Unit of UU and VV, where the file's names for them do not tell it right. None
+            takes wavelengths for UU-L and VV-L, and seconds else.
+
     Raises:
-        DataError: The file is not there, not UVFITS, cut off, or holds no usable visibility.
+        DataError: The file is not there, not UVFITS, cut off, holds several sources, set-ups or
+            subarrays of which none was chosen, or holds no usable visibility.
     """
     fits = astropy_fits()
     path = Path(path)
@@ -61,12 +85,17 @@ def read_table(path: str | Path) -> VisibilityTable:
             got="a folder" if path.is_dir() else "nothing",
             remedy="check the path",
         )
+    if uv_units not in (None, "seconds", "metres", "wavelengths"):
+        raise bad_file(path, "There is no such unit of (u, v)", "seconds, metres or wavelengths",
+                       uv_units, "choose one of them, or leave it out")  # fmt: skip
+    options = {"SOURCE": source, "FREQSEL": freqsel, "SUBARRAY": subarray}
     try:
+        _check_unpacked(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with fits.open(path, memmap=False) as hdus:
                 _check_whole(path, hdus)
-                return _table(path, hdus)
+                return _table(path, hdus, options, average_ifs, uv_units)
     except DataError:
         raise
     except Exception as error:
@@ -77,6 +106,26 @@ def read_table(path: str | Path) -> VisibilityTable:
             got=f"{type(error).__name__}: {error}",
             remedy="check that the file is UVFITS (not FITS-IDI or a measurement set) and whole",
         ) from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a compressed file that unpacks to far more than visibilities of its size can."""
+    with path.open("rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            return
+    most = max(LEAST_UNPACKED, MOST_PACKED * path.stat().st_size)
+    size = 0
+    with gzip.open(path) as unpacked:
+        while block := unpacked.read(1 << 20):
+            size += len(block)
+            if size > most:
+                raise bad_file(
+                    path,
+                    "The compressed file unpacks to too much",
+                    f"at most {most} bytes, {MOST_PACKED} times its own size",
+                    f"{size} and more",
+                    "check where it comes from, and unpack it with gunzip",
+                )
 
 
 def _check_whole(path: Path, hdus: Any) -> None:
@@ -96,7 +145,13 @@ def _check_whole(path: Path, hdus: Any) -> None:
         )
 
 
-def _table(path: Path, hdus: Any) -> VisibilityTable:
+def _table(
+    path: Path,
+    hdus: Any,
+    options: dict[str, Any],
+    average_ifs: bool | None,
+    uv_units: str | None,
+) -> VisibilityTable:
     header, groups = hdus[0].header, hdus[0].data
     if not header.get("GROUPS", False) or not header.get("GCOUNT", 0) or groups is None:
         raise bad_file(
@@ -106,180 +161,98 @@ def _table(path: Path, hdus: Any) -> VisibilityTable:
             f"GROUPS = {header.get('GROUPS')}, GCOUNT = {header.get('GCOUNT')}",
             "give a UVFITS file, not an image",
         )
-    names, numbers, positions = _antennas(path, hdus)
-    real, imag, weight, frequency, bandwidth = _correlations(path, header, groups)
-    vis, sigma, dropped = _stokes_i(real, imag, weight)
-
     first, second = _baselines(groups)
-    keep = np.isfinite(sigma)
-    dropped["autocorrelation"] = int((keep & (first == second)).sum())
-    keep &= first != second
-    if not keep.any():
+    usable, chosen = (first != second) & _has_data(groups), {}
+    sources = source_table(hdus)
+    names_of = {"SOURCE": {k: v[0] for k, v in sources.items()}}
+    for name in ("SOURCE", "FREQSEL", "SUBARRAY"):
+        usable, chosen[name] = choose(
+            path, groups, usable, name, options[name], names_of.get(name, {})
+        )
+    names, numbers, positions = antennas(path, hdus, chosen["SUBARRAY"])
+    parts, frequency, bandwidth = correlations(path, hdus, groups, chosen["FREQSEL"], average_ifs)
+    mine = np.ones(len(groups), bool)
+    for name in chosen:
+        mine &= column(groups, name) == chosen[name]
+    mjd, hours = _time(path, groups)
+    has_time = "INTTIM" in groups.parnames
+    seconds = np.asarray(groups.par("INTTIM"), float) if has_time else np.zeros(len(groups))
+    index = {n: i for i, n in enumerate(numbers)}
+    rows: dict[str, list[NDArray]] = {}
+    dropped: dict[str, int] = {}
+    for band, (real, imag, weight, hertz) in enumerate(parts):
+        vis, sigma, lost = stokes_i(real[mine], imag[mine], weight[mine])
+        keep = np.isfinite(sigma)
+        auto = first[mine] == second[mine]
+        lost["autocorrelation"] = int((keep & auto).sum())
+        keep &= ~auto
+        dropped = {k: dropped.get(k, 0) + n for k, n in lost.items()}
+        one, other = first[mine][keep], second[mine][keep]
+        unknown = sorted({int(n) for n in [*one, *other]} - set(numbers))
+        if unknown:
+            raise bad_file(
+                path,
+                "Baselines refer to stations that the AIPS AN table does not list",
+                f"station numbers {sorted(numbers)}",
+                unknown,
+                "write the file again with its whole antenna table",
+            )
+        given = [_uv(path, groups, axis, hertz, frequency, uv_units) for axis in ("UU", "VV")]
+        u, v = (value[mine][keep] for value in given)
+        check_uv(path, u, v, hertz, positions)
+        a, b = (np.array([index[n] for n in s], dtype=np.int64) for s in (one, other))
+        turn = a > b  # V_ba = V_ab*
+        sign = np.where(turn, -1.0, 1.0)
+        found = {
+            "time": hours[mine][keep],
+            "station1": np.minimum(a, b),
+            "station2": np.maximum(a, b),
+            "u": u * sign,
+            "v": v * sign,
+            "vis": np.where(turn, vis[keep].conj(), vis[keep]),
+            "sigma": sigma[keep],
+            "integration": seconds[mine][keep],
+            "band": np.full(len(u), band),
+        }
+        for k, value in found.items():
+            rows.setdefault(k, []).append(value)
+    joined: dict[str, Any] = {k: np.concatenate(v) for k, v in rows.items()}
+    if not len(joined["u"]):
         raise bad_file(
             path,
             "No visibility is left: all are flagged, blank or autocorrelations",
             "a sample with a finite weight > 0 between two stations",
-            f"{len(keep)} groups, left out: {dropped}",
+            f"{len(groups)} groups, left out: {dropped}",
             "check the flags of the file",
         )
-    unknown = sorted(set(np.concatenate([first[keep], second[keep]])) - set(numbers))
-    if unknown:
-        raise bad_file(
-            path,
-            "Baselines refer to stations that the AIPS AN table does not list",
-            f"station numbers {sorted(numbers)}",
-            unknown,
-            "write the file again with its whole antenna table",
-        )
-    u, v = (_uv(path, groups, axis, frequency)[keep] for axis in ("UU", "VV"))
-    index = {n: i for i, n in enumerate(numbers)}
-    a, b = (np.array([index[n] for n in s[keep]]) for s in (first, second))
-    turn = a > b  # V_ba = V_ab*
-    sign = np.where(turn, -1.0, 1.0)
-    mjd, hours = _time(path, groups)
-    vis = np.where(turn, vis[keep].conj(), vis[keep])
-    has_time = "INTTIM" in groups.parnames
-    seconds = np.asarray(groups.par("INTTIM"), float)[keep] if has_time else np.zeros(len(u))
-    order = np.lexsort((np.maximum(a, b), np.minimum(a, b), hours[keep]))
+    check_levels(path, joined["vis"], joined["sigma"])
+    order = np.lexsort((joined["station2"], joined["station1"], joined["band"], joined["time"]))
+    own = sources.get(chosen["SOURCE"])
+    if own is None or not own[0]:
+        ra = float(header.get("OBSRA", axis_value(header, "RA")))
+        dec = float(header.get("OBSDEC", axis_value(header, "DEC")))
+        own = (str(header.get("OBJECT", "")).strip(), ra, dec)
     return VisibilityTable(
-        time=hours[keep][order],
-        station1=np.minimum(a, b)[order],
-        station2=np.maximum(a, b)[order],
-        u=(u * sign)[order],
-        v=(v * sign)[order],
-        vis=vis[order],
-        sigma=sigma[keep][order],
-        integration=seconds[order],
+        **{k: v[order] for k, v in joined.items()},
         stations=names,
         positions=positions,
         frequency=frequency,
         bandwidth=bandwidth,
-        source=str(header.get("OBJECT", "")).strip(),
-        ra=float(header.get("OBSRA", _axis_value(header, "RA"))),
-        dec=float(header.get("OBSDEC", _axis_value(header, "DEC"))),
+        source=own[0],
+        ra=own[1],
+        dec=own[2],
         mjd=mjd,
         dropped={k: n for k, n in dropped.items() if n},
     )
 
 
-def _antennas(path: Path, hdus: Any) -> tuple[tuple[str, ...], list[int], NDArray]:
-    tables = [h for h in hdus[1:] if str(h.header.get("EXTNAME", "")).strip() == "AIPS AN"]
-    if not tables:
-        raise bad_file(
-            path,
-            "The file has no antenna table",
-            "an extension AIPS AN",
-            [h.name for h in hdus[1:]] or "no extension",
-            "write the file again with its antenna table",
-        )
-    data = tables[0].data
-    names = tuple(str(n).strip() for n in data["ANNAME"])
-    if len(names) < 2:
-        raise bad_file(
-            path,
-            "The array has fewer than two stations",
-            "two stations or more in AIPS AN",
-            f"{len(names)}: {', '.join(names)}",
-            "an interferometer needs a baseline; check the file",
-        )
-    numbers = [int(n) for n in data["NOSTA"]]
-    return names, numbers, np.asarray(data["STABXYZ"], float).reshape(len(names), 3)
-
-
-def _axes(header: Any) -> dict[str, int]:
-    """Return the number of each named axis (2, 3, …); groups have NAXIS1 = 0."""
-    n = range(2, int(header["NAXIS"]) + 1)
-    return {str(header.get(f"CTYPE{i}", "")).strip().upper(): i for i in n}
-
-
-def _axis_value(header: Any, name: str) -> float:
-    axis = _axes(header).get(name)
-    return float(header.get(f"CRVAL{axis}", np.nan)) if axis else float("nan")
-
-
-def _correlations(
-    path: Path, header: Any, groups: Any
-) -> tuple[NDArray, NDArray, NDArray, float, float]:
-    """Return real, imaginary part and weight [G, hand, channel]; frequency and bandwidth, Hz."""
-    axes = _axes(header)
-    for name in ("COMPLEX", "STOKES", "FREQ"):
-        if name not in axes:
-            raise bad_file(
-                path,
-                f"The data have no {name} axis",
-                "CTYPE of COMPLEX, STOKES and FREQ in the primary header",
-                ", ".join(k for k in axes if k) or "none",
-                "convert the file with AIPS, CASA or eht-imaging, which write these axes",
-            )
-    data = np.asarray(groups["DATA"])
-    data = data.astype(data.dtype.newbyteorder("="))  # FITS is big-endian
-    last = data.ndim + 1  # FITS axis k is numpy axis last − k
-
-    order = [0] + [last - axes[k] for k in ("STOKES", "IF", "FREQ") if k in axes]
-    rest = [i for i in range(1, data.ndim) if i not in [*order, last - axes["COMPLEX"]]]
-    if any(data.shape[i] != 1 for i in rest) or data.shape[last - axes["COMPLEX"]] < 3:
-        raise bad_file(
-            path,
-            "The axes of the data are not those of UVFITS",
-            "COMPLEX of length 3 (real, imaginary, weight), and no further axes",
-            dict(sorted(axes.items())) | {"shape": data.shape},
-            "convert the file with AIPS, CASA or eht-imaging",
-        )
-    data = data.transpose([*order, last - axes["COMPLEX"], *rest])
-    data = data.reshape(len(data), data.shape[1], -1, data.shape[len(order)])
-
-    axis, step = axes["STOKES"], int(header.get(f"CDELT{axes['STOKES']}", -1))
-    start = int(header[f"CRVAL{axis}"]) + step * (1 - int(header.get(f"CRPIX{axis}", 1)))
-    if start not in HANDS:
-        raise bad_file(
-            path,
-            "The polarisation of the data is not known",
-            "a STOKES axis that starts at 1 (I), −1 (RR) or −5 (XX)",
-            start,
-            "convert the file to Stokes I or to parallel hands first",
-        )
-    wanted, _ = HANDS[start]
-    hands = [i for i in range(data.shape[1]) if start + step * i in wanted]
-    data = data[:, hands].astype(float)
-
-    axis = axes["FREQ"]
-    n, width = int(header[f"NAXIS{axis}"]), float(header.get(f"CDELT{axis}", 0.0))
-    channel = np.arange(1, n + 1) - float(header.get(f"CRPIX{axis}", 1.0))
-    frequency = float(header[f"CRVAL{axis}"]) + width * float(channel.mean())
-    if not frequency > 0:
-        raise bad_file(
-            path, "The observing frequency is not positive", "CRVAL > 0 Hz", frequency,
-            "mend CRVAL of the FREQ axis in the header",
-        )  # fmt: skip
-    bandwidth = abs(width) * data.shape[2]
-    return data[..., 0], data[..., 1], data[..., 2], frequency, bandwidth
-
-
-def _stokes_i(
-    real: NDArray, imag: NDArray, weight: NDArray
-) -> tuple[NDArray, NDArray, dict[str, int]]:
-    """Return I [G], its σ (NaN where there is none), and the number of rows lost by reason."""
-    finite = np.isfinite(real) & np.isfinite(imag)
-    blank = (real == 0) & (imag == 0)
-    usable = np.isfinite(weight) & (weight > 0)
-    good = usable & finite & ~blank
-    w = np.where(good, weight, 0.0)
-    vis = np.where(good, real, 0.0) + 1j * np.where(good, imag, 0.0)
-    total = w.sum(2)  # over channels and IFs, [G, hand]
-    valid = total > 0
-    safe = np.where(valid, total, 1.0)
-    hand = (w * vis).sum(2) / safe
-    n = valid.sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        stokes = np.where(valid, hand, 0).sum(1) / n
-        sigma = np.sqrt(np.where(valid, 1 / safe, 0).sum(1)) / n
-    lost = n == 0
-    reasons = {
-        "flagged (weight ≤ 0, infinite or NaN)": lost & ~usable.any((1, 2)),
-        "not a number": lost & usable.any((1, 2)) & ~(usable & finite).any((1, 2)),
-        "exactly 0": lost & (usable & finite).any((1, 2)),
-    }
-    return stokes, np.where(lost, np.nan, sigma), {k: int(m.sum()) for k, m in reasons.items()}
+def _has_data(groups: Any) -> NDArray[np.bool_]:
+    """Return the groups with a positive weight, [G]."""
+    weight = np.asarray(groups["DATA"])[..., 2] if groups["DATA"].shape[-1] > 2 else None
+    if weight is None:
+        return np.ones(len(groups), bool)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((weight > 0).reshape(len(weight), -1).any(1))
 
 
 def _baselines(groups: Any) -> tuple[NDArray, NDArray]:
@@ -293,7 +266,9 @@ def _baselines(groups: Any) -> tuple[NDArray, NDArray]:
     return tuple(np.asarray(groups.par(f"ANTENNA{i}"), float).astype(int) for i in (1, 2))  # type: ignore[return-value]
 
 
-def _uv(path: Path, groups: Any, axis: str, frequency: float) -> NDArray:
+def _uv(
+    path: Path, groups: Any, axis: str, hertz: float, frequency: float, units: str | None
+) -> NDArray:
     names = [n for n in groups.parnames if n.split("-")[0] == axis]
     if not names:
         raise bad_file(
@@ -304,9 +279,11 @@ def _uv(path: Path, groups: Any, axis: str, frequency: float) -> NDArray:
             "write the file again with its (u, v) coordinates",
         )
     value = np.asarray(groups.par(names[0]), float)
-    if names[0].startswith(f"{axis}-L"):  # already wavelengths (AIPS Memo 117)
-        return value
-    return value * frequency
+    if units is None:  # AIPS Memo 117
+        units = "wavelengths" if names[0].startswith(f"{axis}-L") else "seconds"
+    if units == "wavelengths":  # at the mean frequency
+        return value * (hertz / frequency)
+    return value * (hertz if units == "seconds" else hertz / LIGHT_M_PER_S)
 
 
 def _time(path: Path, groups: Any) -> tuple[int, NDArray]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sciinv.readers.parts.uvfits_file import MJD0, astropy_fits, bad_file
+from sciinv.readers.parts.uvfits_columns import bad_file
+from sciinv.readers.parts.uvfits_file import MJD0, astropy_fits
 from sciinv.readers.parts.vlbi import VisibilityTable
 
 

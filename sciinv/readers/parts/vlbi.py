@@ -16,6 +16,7 @@ from sciinv.errors import DataError
 
 Float = NDArray[np.float64]
 
+EARTH_RAD_PER_S = 7.2921159e-5
 SCAN_GAP_S = 59.0  # integrations of up to 60 s apart would already be separate scans
 
 
@@ -42,6 +43,7 @@ class VisibilityTable:
         ra: Right ascension of the phase centre, degrees.
         dec: Declination, degrees.
         mjd: Modified Julian day of time 0.
+        band: Number of the band (IF) of each row, [N]; all 0 where there is one.
         dropped: Number of rows left out while reading, by reason.
     """
 
@@ -61,7 +63,12 @@ class VisibilityTable:
     ra: float
     dec: float
     mjd: int
+    band: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     dropped: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.band) != len(self.time):
+            object.__setattr__(self, "band", np.zeros(len(self.time), np.int64))
 
     def __len__(self) -> int:
         return len(self.time)
@@ -85,22 +92,57 @@ class VisibilityTable:
         """Return the rows where `keep` is true."""
         return replace(self, **{f: getattr(self, f)[keep] for f in ROWS})
 
-    def scans(self, gap_s: float = SCAN_GAP_S) -> NDArray[np.int64]:
-        """Return the scan number of each row: a new scan starts after a gap of `gap_s` seconds."""
+    def scans(self, gap_s: float = SCAN_GAP_S, longest_s: float = np.inf) -> NDArray[np.int64]:
+        """Return the scan number of each row, from 0.
+
+        A new scan starts after a gap of more than `gap_s` seconds; a scan longer than `longest_s`
+        is cut into equal parts that are not.
+        """
         times, inverse = np.unique(self.time, return_inverse=True)
         starts = np.diff(times, prepend=times[:1]) * 3600.0 > gap_s
-        return np.cumsum(starts, dtype=np.int64)[inverse]
+        scan = np.cumsum(starts, dtype=np.int64)
+        if np.isfinite(longest_s):
+            begin = times[np.flatnonzero(np.diff(scan, prepend=-1))]
+            end = times[np.flatnonzero(np.diff(scan, append=scan[-1:] + 1))]
+            count = np.maximum(1, np.ceil((end - begin) * 3600.0 / longest_s - 1e-9))
+            part = (times - begin[scan]) / np.maximum((end - begin)[scan], 1e-12) * count[scan]
+            part = np.minimum(part.astype(np.int64), count[scan].astype(np.int64) - 1)
+            first = np.concatenate([[0], np.cumsum(count)[:-1]]).astype(np.int64)
+            scan = np.unique(first[scan] + part, return_inverse=True)[1]
+        return scan[inverse]
 
-    def average_scans(self, gap_s: float = SCAN_GAP_S, weighted: bool = True) -> VisibilityTable:
-        """Return the coherent average of each baseline over each scan.
+    def integrations(self) -> NDArray[np.int64]:
+        """Return the number of each row's integration, from 0.
+
+        Times of one integration differ by rounding: a new one starts after a tenth of an
+        integration time, or a hundredth of a second where the file does not tell it.
+        """
+        usual = float(np.median(self.integration)) if len(self) else 0.0
+        return self.scans(max(0.01, 0.1 * usual) if np.isfinite(usual) else 0.01)
+
+    def longest_coherent_s(self, field_rad: float) -> float:
+        """Return for how long a scan may be averaged for a field of this angle, s.
+
+        The Earth turns a baseline of length B by ω B dt; what lies at the edge of the field is
+        then moved by ω B dt · field/2 turns, of which an eighth is allowed (a loss of 3 %).
+        """
+        fastest = EARTH_RAD_PER_S * float(self.uv_distance.max(initial=0.0)) * field_rad / 2
+        return 0.125 / fastest if fastest > 0 else np.inf
+
+    def average_scans(
+        self, gap_s: float = SCAN_GAP_S, weighted: bool = True, longest_s: float = np.inf
+    ) -> VisibilityTable:
+        """Return the coherent average of each baseline over each scan, band by band.
 
         V = Σ w V_t / Σ w with w = 1/σ², σ = 1/√Σ w; u, v and time are averaged with the same
         weights, and all baselines of a scan are given the scan's mean time. With
         `weighted=False`, w is the same for all integrations of a baseline: V the plain mean,
         σ = √Σσ² / n, u and v plain means (as eht-imaging does).
         """
-        scan = self.scans(gap_s)
-        key = (scan * len(self.stations) + self.station1) * len(self.stations) + self.station2
+        scan = self.scans(gap_s, longest_s)
+        bands = int(self.band.max(initial=0)) + 1
+        key = scan * bands + self.band
+        key = (key * len(self.stations) + self.station1) * len(self.stations) + self.station2
         _, first, group = np.unique(key, return_index=True, return_inverse=True)
         w = self.sigma**-2.0 if weighted else np.ones(len(self))
         total = np.bincount(group, w)
@@ -119,6 +161,7 @@ class VisibilityTable:
             vis=mean(self.vis.real) + 1j * mean(self.vis.imag),
             sigma=np.sqrt(np.bincount(group, (w * self.sigma) ** 2)) / total,
             integration=np.bincount(group, self.integration).astype(float),
+            band=self.band[first],
         )
 
     def with_systematic_noise(self, fraction: float) -> VisibilityTable:
@@ -130,7 +173,7 @@ class VisibilityTable:
         return replace(self, sigma=np.hypot(self.sigma, fraction * np.abs(self.vis)))
 
 
-ROWS = ("time", "station1", "station2", "u", "v", "vis", "sigma", "integration")
+ROWS = ("time", "station1", "station2", "u", "v", "vis", "sigma", "integration", "band")
 
 
 def concatenate(tables: Sequence[VisibilityTable]) -> VisibilityTable:

@@ -1,0 +1,245 @@
+"""Looks at a CT scan: its angles, its axis, its air, and whether its values are line integrals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sciinv.errors import DataError
+
+LARGEST_INTEGRAL = 15.0  # beyond, of 3 million photons none passes
+AIR_OFF = 0.02  # a level of air that is not 0: 2 % of the open beam
+UNITS = {"degrees": 1.0, "radians": 180 / np.pi}
+
+
+def degrees(
+    angles: object, views: int, where: object, unit: str | None = None, *, stated: bool = False
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the view angles in degrees, [angle], and doubts.
+
+    Args:
+        angles: Numbers; or text "FIRST:END:N", N views from FIRST up to but without END, or
+            N a step in degrees where that gives as many angles as views.
+        views: Number of views.
+        where: The file.
+        unit: "degrees" or "radians"; None takes degrees, unless they look like radians.
+        stated: Whether the file states the unit: a look is then a doubt, not an error.
+
+    Raises:
+        DataError: Not one finite angle a view, all the same, or a span of π or 2π.
+    """
+    if unit is not None and unit not in UNITS:
+        raise DataError("There is no such unit of angles", where=where,
+                        expected="degrees or radians", got=unit, remedy="choose one")  # fmt: skip
+    theta = _numbers(angles, views, where)
+    if theta.shape != (views,) or not np.isfinite(theta).all():
+        raise DataError(
+            "The view angles do not match the scan",
+            where=where,
+            expected=f"{views} finite angles, one a view",
+            got=f"shape {list(theta.shape)}, {int((~np.isfinite(theta)).sum())} not finite",
+            remedy=f"check the order of the axes; give `angles`, {views} angles for the views",
+        )
+    theta = theta * UNITS[unit or "degrees"]
+    span = float(np.ptp(theta))
+    if (views > 1 and span == 0) or float(np.abs(theta).max()) > 1e5:
+        raise DataError(
+            "The view angles cannot be",
+            where=where,
+            expected="degrees, that differ",
+            got=f"{theta.min():g} to {theta.max():g} in {views} views",
+            remedy="give `angles`, one for each view",
+        )
+    told = _radians(span, views)
+    if told is None or unit == "degrees":
+        return theta, []
+    if stated or unit == "radians":
+        return theta, [f"The angles, stated in {unit or 'degrees'}, {told}."]
+    raise DataError(
+        "The view angles look like radians",
+        where=where,
+        expected="degrees",
+        got=f"{theta.min():.4g} to {theta.max():.4g} in {views} views, which {told}",
+        remedy='give angle_unit="radians"; or "degrees", if they are',
+    )
+
+
+def _radians(span: float, views: int) -> str | None:
+    whole = span * views / max(views - 1, 1)
+    for name, turn in (("π", np.pi), ("2π", 2 * np.pi)):
+        if views >= 8 and min(abs(span / turn - 1), abs(whole / turn - 1)) < 0.015:
+            return f"span {name}"
+    return None
+
+
+def _numbers(angles: object, views: int, where: object) -> NDArray[np.float64]:
+    try:
+        if isinstance(angles, str) and angles.count(":") == 2:
+            first, end, third = (float(p) for p in angles.split(":"))
+            if third == views:
+                return first + (end - first) * np.arange(views) / views
+            steps = np.arange(first, end, third)
+            if len(steps) == views:
+                return steps
+            raise ValueError(f"{len(steps)} angles in steps of {third:g}")
+        if isinstance(angles, str):
+            angles = [float(p) for p in angles.replace(",", " ").split()]
+        return np.asarray(angles, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            "The view angles cannot be understood",
+            where=where,
+            expected=f'{views} numbers, or "FIRST:END:{views}" (END not included)',
+            got=f"{str(angles)[:60]} ({error})",
+            remedy="give one angle for each view",
+        ) from error
+
+
+def check_axis(axis: float, detectors: int, where: object) -> None:
+    """Raise `DataError` where a given rotation axis is beyond what a detector can be shifted."""
+    if not abs(axis - (detectors - 1) / 2) <= 2 * detectors:
+        raise DataError(
+            "The rotation axis lies far off the detector",
+            where=where,
+            expected=f"a detector element, from 0 to {detectors - 1}, or near it",
+            got=axis,
+            remedy="give rotation_axis in detector elements, counted from 0",
+        )
+
+
+def edges(y: NDArray) -> NDArray[np.bool_]:
+    """Return the outer fiftieth of the detector on each side, 2 elements or more, [detector]."""
+    n = y.shape[-1]
+    k = np.arange(n)
+    width = max(2, n // 50)
+    return (k < width) | (k >= n - width)
+
+
+def air_doubts(y: NDArray, noise_sd: NDArray) -> list[str]:
+    """Return a doubt where air is not at 0, of line integrals [item, angle, detector]."""
+    if y.shape[-1] < 8:
+        return []
+    told = []
+    for one, sd in zip(y, noise_sd, strict=True):
+        seen = np.isfinite(sd)
+        at = edges(one) & (seen.mean(0) > 0.5)
+        if not at.any():
+            continue
+        level = np.median(one[:, at], axis=1)
+        spread = float(np.median(np.where(seen, sd, np.nan)[np.isfinite(sd)]))
+        low = np.quantile(one, 0.1, axis=1)
+        airy = bool(np.mean(level <= low + 3 * spread) > 0.8)
+        extreme = np.quantile(level, [0.02, 0.98])
+        off = max(AIR_OFF, 3 * spread / np.sqrt(at.sum()))
+        if extreme[0] < -off or (airy and extreme[1] > off):
+            told.append(
+                f"The least attenuated edges of the views read {extreme[0]:+.3f} to "
+                f"{extreme[1]:+.3f}, not 0: the open beam was not that of the scan, or the object "
+                "is wider than the detector. Views are scaled to their air with air_columns."
+            )
+            break
+    return told
+
+
+def check_integrals(
+    y: NDArray, where: object, *, given_noise: bool, whole: bool, sure: bool
+) -> list[str]:
+    """Return doubts about line integrals [item, angle, detector]; refuse what is none.
+
+    Args:
+        y: Values, scaled.
+        where: The file.
+        given_noise: Whether the noise was given: else it is derived from exp(y/2).
+        whole: Whether the file's values were whole numbers.
+        sure: Whether the user says that they are line integrals.
+
+    Raises:
+        DataError: Counts, transmissions, negated values, or units in which exp(−y) means nothing.
+    """
+    most = float(np.abs(y).max())
+    remedy = "raw counts need flat and dark fields (reader dxchange); else give noise_sd, and scale"
+    if most > 1e4 or (most > LARGEST_INTEGRAL and (whole or not given_noise)):
+        raise DataError(
+            "The values are no line integrals",
+            where=where,
+            expected=f"attenuations −log(I/I0), without unit, up to {LARGEST_INTEGRAL:g}",
+            got=f"up to {most:.4g}" + (", whole numbers, as counts are" if whole else ""),
+            remedy=remedy + "; check the byte order",
+        )
+    told = []
+    if most > LARGEST_INTEGRAL:
+        told.append(
+            f"Values up to {most:.4g} are no attenuations −log(I/I0): the image's unit is then not "
+            "1/length."
+        )
+    at = edges(y)
+    air = np.median(y[..., at], axis=-1)
+    middle = np.median(y[..., ~at], axis=-1) if (~at).any() else air
+    scatter = 1.4826 * float(np.median(np.abs(y[..., at] - air[..., None]))) + 1e-12
+    high = np.mean(air >= np.quantile(y, 0.9, axis=-1) - 3 * scatter)
+    inside = float(np.median(air - middle))
+    if high > 0.8 and inside > 5 * scatter and not sure:
+        level = float(np.median(air))
+        if y.min() > -0.05 and most < 2 and 0.5 < level < 1.5:
+            raise DataError(
+                "The values look like transmissions I/I0",
+                where=where,
+                expected="line integrals −log(I/I0), least at the edges, in air",
+                got=f"{level:.3g} at the edges, the highest values of the views",
+                remedy="read with log=True; or log=False, if they are line integrals",
+            )
+        if abs(level) < 0.1 * most and y.mean() < 0:
+            raise DataError(
+                "The values look like negated line integrals",
+                where=where,
+                expected="line integrals −log(I/I0), 0 in air and more in the object",
+                got=f"{level:.3g} at the edges and down to {float(y.min()):.4g}",
+                remedy="read with scale=-1; or log=False, if they are line integrals",
+            )
+        told.append("The edges of the views are their highest values: is that air?")
+    return told
+
+
+def check_transposed(y: NDArray, axes: Sequence[str], where: object) -> None:
+    """Raise `DataError` where the views of a square sinogram look like its detector elements."""
+    if y.shape[-1] != y.shape[-2] or min(y.shape[-2:]) < 16:
+        return
+    one = y[0]
+    noise = 1.4826 * float(np.median(np.abs(np.diff(one, 2, axis=0)))) / 6**0.5 + 1e-12
+    size = float(np.quantile(np.abs(one), 0.98))
+    ends = np.abs(one[[0, 1, -2, -1]]).max()
+    sides = np.abs(one[:, [0, -1]]).max()
+    if ends < min(0.1 * size, size / 2) and ends < 8 * noise + 0.05 * size and sides > 0.3 * size:
+        swapped = {"angle": "detector", "detector": "angle"}
+        raise DataError(
+            "Angles and detector elements look exchanged",
+            where=where,
+            expected="views that differ, with air at their edges",
+            got="first and last views of nothing but air, and none at the edges of the others",
+            remedy=f"name the axes: axes={[swapped.get(a, a) for a in axes]}",
+        )
+
+
+def noise_doubts(y: NDArray, noise_sd: NDArray) -> list[str]:
+    """Return doubts about a noise [angle, detector]: its range, and what the data scatter by."""
+    finite = np.isfinite(noise_sd) & (noise_sd > 0)
+    if not finite.any():
+        return []
+    told = []
+    low, high = (float(v) for v in np.quantile(noise_sd[finite], [0.01, 0.99]))
+    if high > 100 * low:
+        told.append(
+            f"The noise spans from {low:.3g} to {high:.3g}: a few samples have nearly all weight."
+        )
+    if min(y.shape) >= 8:
+        rough = np.diff(np.diff(y, 2, axis=0), 2, axis=1) / 6.0 / noise_sd[1:-1, 1:-1]
+        seen = np.isfinite(rough) & (rough != 0)
+        ratio = 1.4826 * float(np.median(np.abs(rough[seen]))) if seen.any() else 1.0
+        if not 0.2 < ratio < 5:
+            told.append(
+                f"Neighbouring samples scatter by {ratio:.2g} times the stated noise: check the "
+                "gain, the flats and noise_sd."
+            )
+    return told
