@@ -28,6 +28,8 @@ from sciinv.store.atomic import write_file
 
 TRAINING, WIDTHS, CALIBRATION, EXPORT = 0.6, 0.18, 0.14, 0.08  # shares of the time
 LEVELS, DRAWS = 30, 8
+# least and most of what the time may buy
+IMAGES, PAIRS, STEPS, TRUTHS, MATCHING = (24, 256), (128, 3072), (600, 2000), (6, 64), (4, 16)
 Say = Callable[[str], None]
 
 
@@ -119,9 +121,9 @@ def train_images(
     each = _seconds_per_call(prior)
     if "widths" not in run.done:
         budget = 3600 * hours * WIDTHS
-        count = int(np.clip(0.6 * budget / (100 * each), 24, 256))
-        pairs = int(np.clip(0.3 * budget / (2 * each), 128, 3072))
-        steps = 2000 if budget > 200 else 600
+        count = int(np.clip(0.6 * budget / (100 * each), *IMAGES))
+        pairs = int(np.clip(0.3 * budget / (2 * each), *PAIRS))
+        steps = STEPS[budget > 200]
         widths_fit.add_local(stored, count, pairs, steps, chosen.seed, say)
         run.mark("widths")
     if "calibrated" not in run.done:
@@ -273,7 +275,7 @@ def _run(
         noise=found.noise, seed=chosen.seed, folder=str(work), command=command,
     )  # fmt: skip
     lines = [*lines, *more]
-    plan = {"fingerprint": digest.hexdigest(), "command": command, "config": asdict(config),
+    plan = {"fingerprint": digest.hexdigest(), "command": command, "config": {k: v for k, v in asdict(config).items() if v is not None},
             "lines": lines, "done": []}  # fmt: skip
     work.mkdir(parents=True, exist_ok=True)
     write_file(place, json.dumps(plan, indent=1).encode())
@@ -297,10 +299,10 @@ def _seconds_per_call(prior: LearnedPrior) -> float:
 def _calibrate(stored: Path, budget: float, each: float, work: Path, seed: int, say: Say) -> None:
     """Match κ on some truths, show the calibration on others, and write both."""
     per_truth = 1.6 * each * (100 + DRAWS * LEVELS)
-    truths = int(np.clip(0.6 * budget / per_truth, 6, 64))
+    truths = int(np.clip(0.6 * budget / per_truth, *TRUTHS))
     say(f"calibration under the prior itself: {truths} truths, {DRAWS} draws each")
     settings = {"conditional": "local", "levels": LEVELS, "inflate": 2.0}
-    matching = max(4, truths // 4)
+    matching = int(np.clip(truths // 4, *MATCHING))
     place, rows = calibration.run(
         stored, work, "fourier", 0.05, truths, DRAWS, settings, matching, 0, seed, None, say
     )

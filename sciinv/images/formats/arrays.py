@@ -12,7 +12,7 @@ import numpy as np
 from sciinv.errors import DataError
 from sciinv.images.formats import kspace
 from sciinv.images.formats.base import Options, Stack, axis_of, cut, numeric
-from sciinv.readers.parts.kspace_base import opened_hdf5
+from sciinv.readers.parts.hdf5 import opened
 
 
 def read_numpy(path: Path, options: Options) -> Stack:
@@ -34,7 +34,7 @@ def read_numpy(path: Path, options: Options) -> Stack:
 
 def read_hdf5(path: Path, options: Options) -> Stack:
     """Return the images of an HDF5 file; `kspace` of fastMRI unless --dataset names another."""
-    with opened_hdf5(path) as file:
+    with opened(path) as file:
         named: dict[str, Any] = {}
         file.visititems(lambda k, v: named.update({k: v}) if isinstance(v, h5py.Dataset) else None)
         if options.dataset in (None, "kspace") and "kspace" in named:
