@@ -130,7 +130,7 @@ def train_images(
         _calibrate(stored, 3600 * hours * CALIBRATION, each, work, chosen.seed, say)
         run.mark("calibrated")
     say("looking for copies of training images among the samples")
-    copies = memorised(files.load(stored), kind, chosen.seed)
+    copies = evaluation.memorised(files.load(stored), kind, len(kind.held), chosen.seed)
     return _publish(work, output, [*found.lines, parts.line, *lines], copies, say)
 
 
@@ -275,7 +275,8 @@ def _run(
         noise=found.noise, seed=chosen.seed, folder=str(work), command=command,
     )  # fmt: skip
     lines = [*lines, *more]
-    plan = {"fingerprint": digest.hexdigest(), "command": command, "config": {k: v for k, v in asdict(config).items() if v is not None},
+    set_values = {k: v for k, v in asdict(config).items() if v is not None}
+    plan = {"fingerprint": digest.hexdigest(), "command": command, "config": set_values,
             "lines": lines, "done": []}  # fmt: skip
     work.mkdir(parents=True, exist_ok=True)
     write_file(place, json.dumps(plan, indent=1).encode())
@@ -313,35 +314,6 @@ def _calibrate(stored: Path, budget: float, each: float, work: Path, seed: int, 
     prior.inflate = float(kappa)
     prior.metadata["calibration"] = dict(rows[0][1])
     files.save(prior, stored, storage=torch.float16)
-
-
-def memorised(prior: LearnedPrior, kind: own.OwnImages, seed: int, count: int = 16) -> str:
-    """Say how near samples are to training images, against images that were held out.
-
-    Compared are as many training images as were held out; distances are root mean squares a pixel.
-    """
-    drawn = evaluation.unconditional(prior, count, kind.shape, seed=seed + 1)
-    u = (drawn - kind.offset) / kind.scale
-    many = max(len(kind.held), 32)
-    near, far = (
-        _nearest(u, kind.augment(kind.pool(seed, block, many, None).float(), _stream(seed)))
-        for block in (1, 0)
-    )
-    ratio = float((near / far).median())
-    return (
-        f"{count} samples: nearest of {many} training images {float(near.mean()):.3g} u, of the "
-        f"held-out ones {float(far.mean()):.3g} u, median ratio {ratio:.2f} "
-        + ("(no nearer than unseen images)" if ratio > 0.85 else "(NEARER: samples are copies)")
-    )
-
-
-def _stream(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _nearest(samples: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    a, b = (x.norm(dim=1) if x.shape[1] == 2 else x[:, 0] for x in (samples, known))
-    return torch.cdist(a.flatten(1), b.flatten(1)).amin(1) / a[0].numel() ** 0.5
 
 
 def _publish(work: Path, output: Path, lines: list[str], copies: str, say: Say) -> Path:

@@ -87,7 +87,7 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
                 remedy="train it with the same sigma_data",
             )
         prior.high.load_state_dict(high.network.state_dict())
-    return prior.to(memory_format=torch.channels_last)  # as a loaded one: rounding depends on it
+    return prior
 
 
 def export(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sciinv.errors import PriorError
 from sciinv.priors.base import Prior, check_channels, sigma_like
 from sciinv.priors.learned.linear import LinearSkip
+from sciinv.priors.learned.planes import blur, constant_phase, pad, slow_phase, turn, unit
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
 
@@ -144,21 +145,21 @@ class EDMNetwork(nn.Module):
         """Return F(x, ln σ / 4) for an already scaled x; `more` is shown to it beside x."""
         H, W = x.shape[-2:]
         p, own = self.spec.patch, self.unet.m_tail.weight.dtype
-        x = _pad(x, 8 * p)
+        x = pad(x, 8 * p)
         parts = [x]
         if more is not None:
-            parts.append(_pad(more, 8 * p))
+            parts.append(pad(more, 8 * p))
         turned = self.spec.phase or self.spec.turn
         if turned:
             # the best linear estimate has the best phase, at the scale that the noise leaves
-            slow = _constant_phase(x) if self.spec.turn else _slow_phase(x)
-            slow = _unit(parts[1]) if self.spec.phase and more is not None else slow
-            parts = [_turn(part, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
+            slow = constant_phase(x) if self.spec.turn else slow_phase(x)
+            slow = unit(parts[1]) if self.spec.phase and more is not None else slow
+            parts = [turn(part, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
                      for part in parts]  # fmt: skip
         parts = [part.to(own) for part in parts]
         if self.spec.highpass:
             magnify = (sigma**2 + self.sigma_data**2).sqrt() / sigma
-            fine = (parts[0] - _blur(parts[0])) * magnify.to(own)
+            fine = (parts[0] - blur(parts[0])) * magnify.to(own)
             parts.append(4 * torch.tanh(fine / 4))
         if self.spec.mean_size is not None:
             if tuple(self.spec.mean_size) != (H, W):
@@ -167,7 +168,7 @@ class EDMNetwork(nn.Module):
                     expected=f"H, W = {tuple(self.spec.mean_size)}",
                     got=(H, W),
                 )
-            parts.append(_pad(self.mean / self.sigma_data, 8 * p).to(own).expand_as(parts[0]))
+            parts.append(pad(self.mean / self.sigma_data, 8 * p).to(own).expand_as(parts[0]))
         if p > 1:
             parts = [F.pixel_unshuffle(part, p) for part in parts]
         low, high = self.sigma_range
@@ -177,64 +178,8 @@ class EDMNetwork(nn.Module):
         if p > 1:
             x = F.pixel_shuffle(x, p)
         if turned:
-            x = _turn(x.to(slow.dtype), slow)
+            x = turn(x.to(slow.dtype), slow)
         return x[..., :H, :W]
-
-
-def _slow_phase(x: Tensor) -> Tensor:
-    """Return the unit complex numbers [B, 2, H, W] of x blurred over about 7 pixels (sd)."""
-    coarse = F.avg_pool2d(x, 8)
-    coarse = F.avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)
-    slow = F.interpolate(coarse, size=x.shape[-2:], mode="bilinear", align_corners=False)
-    return _unit(slow)
-
-
-def _unit(z: Tensor) -> Tensor:
-    return z / (z.square().sum(1, keepdim=True) + 1e-12).sqrt()
-
-
-def _constant_phase(x: Tensor) -> Tensor:
-    """Return the unit complex number [B, 2, 1, 1] of Σ |X_k|² X_k over the slowest waves k."""
-    coarse = F.avg_pool2d(x, 8)
-    waves = torch.fft.fft2(torch.complex(coarse[:, 0], coarse[:, 1]), norm="ortho")
-    for axis in (-2, -1):
-        size = waves.shape[axis]
-        near = torch.arange(-min(3, size // 2), min(3, (size - 1) // 2) + 1, device=x.device)
-        waves = waves.index_select(axis, near % size)
-    total = (waves * waves.abs().square()).sum((-2, -1))
-    unit = torch.stack([total.real, total.imag], 1)
-    return _unit(unit)[..., None, None]
-
-
-def _turn(x: Tensor, by: Tensor) -> Tensor:
-    """Return the complex product of two-channel images."""
-    re, im = x[:, :1], x[:, 1:]
-    c, s = by[:, :1], by[:, 1:]
-    return torch.cat([c * re - s * im, c * im + s * re], 1)
-
-
-def _blur(x: Tensor) -> Tensor:
-    """Binomial blur over 5 × 5 pixels; the edges are repeated."""
-    for axis in (-1, -2):
-        size = x.shape[axis]
-        here = torch.arange(size, device=x.device)
-        moved = [x.index_select(axis, (here + k).clamp(0, size - 1)) for k in (-2, -1, 1, 2)]
-        x = (6 * x + 4 * (moved[1] + moved[2]) + moved[0] + moved[3]) / 16
-    return x
-
-
-def _pad(x: Tensor, multiple: int) -> Tensor:
-    """Mirror x at the bottom and right edges up to the next multiple."""
-    H, W = x.shape[-2:]
-    for axis, size in ((-1, W), (-2, H)):
-        more = -size % multiple
-        if more:
-            # Mirror as often as needed, also where the image is smaller than the padding.
-            period = max(2 * size - 2, 1)
-            index = torch.arange(size + more, device=x.device) % period
-            index = torch.where(index < size, index, period - index)
-            x = x.index_select(axis, index)
-    return x
 
 
 class LearnedPrior(Prior):
@@ -296,6 +241,7 @@ class LearnedPrior(Prior):
         self.metadata = dict(metadata or {})
         self.requires_grad_(False)
         self.eval()
+        self.to(memory_format=torch.channels_last)  # fresh or loaded, the same bits
 
     def forward(self, x: Tensor, sigma: float | Tensor, **kwargs: Any) -> Tensor:
         """Return D(x, σ); x [B, C, H, W] and σ (a number or [B]) in physical units.
