@@ -228,6 +228,14 @@ class WeightedNoise(NoiseModel):
         return torch.where(finite, x + noise * torch.where(finite, sd, 0.0 * sd), 0.0 * x)
 
 
+def per_row(physics: Any) -> bool:
+    """Whether the operator's noise has a level for each row of a measurement (deepinv's may)."""
+    if isinstance(getattr(physics, "likelihood", None), Likelihood):
+        return False
+    model = getattr(physics, "noise_model", None)
+    return isinstance(model, GaussianNoise) and torch.as_tensor(model.sigma).numel() > 1
+
+
 def of(physics: Any, item: int = 0, items: int = 1) -> Likelihood:
     """Return the likelihood of an operator: its own, or the one its noise model implies.
 
