@@ -232,6 +232,38 @@ class Closures(Declared, Physics):
         flux = torch.full_like(x, self.flux_unit_jy)
         return torch.cat([phases, logs, single, flux], 1).flatten(2)
 
+    @property
+    def coordinates(self) -> Tensor:
+        """F with A(x) = g(F x): rows of Re V, Im V and the flux, [2 N + 1, 1, H, W], float64."""
+        n, size = self.transform.n, self.transform.image_size
+        unit = torch.eye(2 * n, dtype=torch.float64, device=self.transform.u.device)
+        rows = self.transform.adjoint(unit.reshape(-1, 2, n))
+        flux = torch.full((1, 1, size, size), self.flux_unit_jy, dtype=torch.float64)
+        return torch.cat([rows, flux.to(rows)])
+
+    def of_coordinates(self, v: Tensor) -> Tensor:
+        """Return g(v), the data [B, M] of coordinates v = F x [B, 2 N + 1], Jy."""
+        return self._data_of(v[:, :-1].unflatten(1, (2, -1)), v[:, -1])
+
+    def jacobian_of_coordinates(self, v: Tensor) -> Tensor:
+        """Return ∂g/∂v, [B, M, 2 N + 1]."""
+        vis = v[:, :-1].unflatten(1, (2, -1))
+        re, im, power = self._parts(vis)
+        d_angle = torch.stack([-im / power, re / power], 1)  # [B, 2, N]: by Re V and Im V
+        d_log = torch.stack([re / power, im / power], 1)
+        one = torch.ones(1, dtype=v.dtype, device=v.device)
+        signs = (self.triangle_signs.to(v), self._sides(v), one)
+        n, blocks = self.transform.n, []
+        for index, slope, sign in zip(self._data(), (d_angle, d_log, d_log), signs, strict=True):
+            block = v.new_zeros(len(v), 2, len(index), n)
+            # A leg may come twice in one quantity: its parts add.
+            legs = index.expand(len(v), 2, *index.shape)
+            blocks.append(block.scatter_add_(3, legs, slope[:, :, index] * sign))
+        stacked = torch.cat(blocks, 2).movedim(1, 2).flatten(2)  # [B, M − 1, 2 N]
+        out = torch.nn.functional.pad(stacked, (0, 1, 0, 1))
+        out[:, -1, -1] = 1.0
+        return out
+
     def chi2(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return χ² by quantity, [B] each, as the field publishes it, and as the likelihood has it.
 
@@ -261,12 +293,14 @@ class Closures(Declared, Physics):
         return {"maximum entropy": maximum_entropy(self, y, flux)}
 
     def _closures(self, x: Tensor, vis: Tensor) -> Tensor:
+        return self._data_of(vis, self.flux_unit_jy * x.sum((1, 2, 3)))
+
+    def _data_of(self, vis: Tensor, flux: Tensor) -> Tensor:
         re, im, power = self._parts(vis)
-        total = (torch.atan2(im, re)[:, self.triangles] * self.triangle_signs.to(x)).sum(2)
+        total = (torch.atan2(im, re)[:, self.triangles] * self.triangle_signs.to(vis)).sum(2)
         phase = total - 2 * math.pi * torch.round(total / (2 * math.pi))
         log = 0.5 * torch.log(power)
-        closed = (log[:, self.quadrangles] * self._sides(x)).sum(2)
-        flux = self.flux_unit_jy * x.sum((1, 2, 3))
+        closed = (log[:, self.quadrangles] * self._sides(vis)).sum(2)
         return torch.cat([phase, closed, log[:, self.amplitudes[:, 0]], flux[:, None]], 1)
 
     def _data(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """Models of p(x0 | x_t): what the annealing step takes x0 to be, before it sees the data.
 
 Each is called with the state and its noise level and returns a mean and a covariance (or, for the
-score-based one, a gradient), and counts its network evaluations. The published
-choice, N(ODE solution, σ_t² I), counts the noise twice; it is here so that it can be compared.
+score-based one, a gradient). The published choice, N(ODE solution, σ_t² I), counts the noise twice;
+it is here so that it can be compared.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ class Moments:
     Attributes:
         mean: Its mean, [B, C, H, W].
         covariance: Its covariance; where `gradient` is given, only a scale for the proposals.
-        nfe: Network evaluations spent per draw.
         gradient: ∇ log p(x0 | x_t) where it is not that of the Gaussian.
     """
 
     mean: Tensor
     covariance: Covariance
-    nfe: int
     gradient: Callable[[Tensor], Tensor] | None = field(default=None)
 
 
@@ -69,10 +67,9 @@ class Published(Conditional):
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (ODE solution, σ² I)."""
-        x_hat, nfe = probability_flow(
-            self.prior, x_t, to_zero(sigma, self.steps, min(self.floor, 0.5 * sigma))
-        )
-        return Moments(x_hat, Isotropic(float(sigma) ** 2), nfe)
+        levels = to_zero(sigma, self.steps, min(self.floor, 0.5 * sigma))
+        x_hat = probability_flow(self.prior, x_t, levels)
+        return Moments(x_hat, Isotropic(float(sigma) ** 2))
 
 
 class FittedWidth(Conditional):
@@ -96,7 +93,7 @@ class IsotropicWidth(FittedWidth):
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, κ r² I), capped at σ²."""
         r2 = (self.inflate * self.prior.isotropic_variance(x_t, sigma)).clamp_max(sigma**2)
-        return Moments(self.prior(x_t, sigma), Isotropic(r2), 1)
+        return Moments(self.prior(x_t, sigma), Isotropic(r2))
 
 
 class SpectralWidth(FittedWidth):
@@ -107,7 +104,7 @@ class SpectralWidth(FittedWidth):
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, κ r(|k|)² in Fourier), capped at σ²."""
         r2 = (self.inflate * self.prior.spectral_variance(x_t, sigma)).clamp_max(sigma**2)
-        return Moments(self.prior(x_t, sigma), Fourier(r2), 1)
+        return Moments(self.prior(x_t, sigma), Fourier(r2))
 
 
 class LocalWidth(FittedWidth):
@@ -125,7 +122,7 @@ class LocalWidth(FittedWidth):
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, κ diag(s) K diag(s))."""
         x_hat = self.prior(x_t, sigma)
-        return Moments(x_hat, self.prior.local_covariance(x_hat, sigma, self.inflate), 1)
+        return Moments(x_hat, self.prior.local_covariance(x_hat, sigma, self.inflate))
 
 
 class Tweedie(Conditional):
@@ -138,9 +135,7 @@ class Tweedie(Conditional):
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (D, σ² ∂D/∂x)."""
-        return Moments(
-            self.prior(x_t, sigma), self.prior.conditional_covariance(x_t, float(sigma)), 1
-        )
+        return Moments(self.prior(x_t, sigma), self.prior.conditional_covariance(x_t, float(sigma)))
 
 
 class Score(Conditional):
@@ -176,20 +171,19 @@ class Score(Conditional):
 
             # The score at σ_min has curvature up to 1/σ_min²: that bounds the proposal's scale.
             scale = Isotropic(1.0 / (1.0 / s2 + 1.0 / floor**2))
-            return Moments(x_hat, scale, 1, gradient)
+            return Moments(x_hat, scale, gradient)
         fixed = (x_hat - x_t) / s2 if self.at == "x_t" else self.prior.score(x_hat, floor)
 
         def frozen(x0: Tensor) -> Tensor:
             return (x_t - x0) / s2 + fixed
 
-        return Moments(x_t + s2 * fixed, Isotropic(s2), 2 if self.at == "x_hat" else 1, frozen)
+        return Moments(x_t + s2 * fixed, Isotropic(s2), frozen)
 
 
 class ReverseDraw(Conditional):
-    """A draw of p(x0 | x_t) by the reverse SDE, with the fitted width left around it.
+    """N(a draw of p(x0 | x_t), σ² I): the mean is one draw by the reverse SDE from x_t to 0.
 
-    The mean is one reverse-SDE draw from x_t to `floor` and its denoised value there (PnP-DM,
-    arXiv 2405.18782, uses this as the prior step of a split Gibbs sampler).
+    PnP-DM (arXiv 2405.18782) uses such a draw as the prior step of a split Gibbs sampler.
     """
 
     name = "reverse"
@@ -201,8 +195,8 @@ class ReverseDraw(Conditional):
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return (a reverse-SDE draw, σ² I)."""
         levels = to_zero(sigma, self.steps, min(float(self.prior.sigma_min), 0.5 * sigma))
-        x_hat, nfe = reverse_sde(self.prior, x_t, levels, streams)
-        return Moments(x_hat, Isotropic(float(sigma) ** 2), nfe)
+        x_hat = reverse_sde(self.prior, x_t, levels, streams)
+        return Moments(x_hat, Isotropic(float(sigma) ** 2))
 
 
 _ALL: tuple[type[Conditional], ...] = (

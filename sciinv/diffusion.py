@@ -68,7 +68,7 @@ def probability_flow(
     x: Tensor,
     sigmas: Sequence[float] | np.ndarray,
     method: Literal["euler", "heun"] = "euler",
-) -> tuple[Tensor, int]:
+) -> Tensor:
     """Solve the probability-flow ODE dx/dσ = (x − D(x, σ)) / σ along `sigmas`.
 
     Args:
@@ -78,41 +78,36 @@ def probability_flow(
         method: Euler (one call a step) or Heun (two calls, one on a step that ends at 0).
 
     Returns:
-        The state at sigmas[-1], and the number of network evaluations.
+        The state at sigmas[-1].
     """
-    nfe = 0
     for now, then in itertools.pairwise(sigmas):
         slope = (x - prior(x, float(now))) / now
-        nfe += 1
         x_next = x + (then - now) * slope
         if method == "heun" and then > 0:
             slope_next = (x_next - prior(x_next, float(then))) / then
-            nfe += 1
             x_next = x + (then - now) * 0.5 * (slope + slope_next)
         x = x_next
-    return x, nfe
+    return x
 
 
 def reverse_sde(
     prior: Prior, x: Tensor, sigmas: Sequence[float] | np.ndarray, streams: Streams
-) -> tuple[Tensor, int]:
+) -> Tensor:
     """Solve the reverse SDE along `sigmas` by its exact Gaussian bridge to D(x, σ).
 
     x_{σ'} ~ N(D + (σ'²/σ²)(x − D), σ'² (1 − σ'²/σ²) I), the ancestral step, exact where x0 is
     known. Draws of p(x0) from the top, or of p(x0 | x_t) from any level.
 
     Returns:
-        The state at sigmas[-1], and the number of network evaluations.
+        The state at sigmas[-1].
     """
-    nfe = 0
     for now, then in itertools.pairwise(sigmas):
         x_hat = prior(x, float(now))
-        nfe += 1
         ratio = (then / now) ** 2
         x = x_hat + ratio * (x - x_hat)
         if then > 0:
             x = x + float(then * np.sqrt(1.0 - ratio)) * streams.randn(x.shape[1:], x)
-    return x, nfe
+    return x
 
 
 def to_zero(sigma: float, steps: int, floor: float, rho: float = 7.0) -> np.ndarray:

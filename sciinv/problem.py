@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
-from sciinv.likelihoods import Likelihood
-from sciinv.solvers import Linearised, dense_rows
+from sciinv.likelihoods import Gaussian, Likelihood
+from sciinv.solvers import Linearised, dense_rows, normal_symbol
+
+# What is left out of F x is this share of its largest part: far below the noise of any datum.
+RANK_FLOOR = 1e-5
 
 
 @dataclass
 class Problem:
-    """The data side of a run: y, its operator and its likelihood, for a batch of lanes.
+    """The data side of a run: operator and likelihood, built once, and y for a batch of lanes.
 
     Attributes:
         y: The measurement, [B, …].
@@ -22,23 +26,48 @@ class Problem:
         likelihood: p(y | A x).
         linear: Whether A is linear.
         rows: A as rows [M, C, H, W] where A is linear and small.
+        cache: What depends on operator and noise alone, kept for all batches.
+        chain: What one chain's first level found for the others.
     """
 
     y: Tensor
-    physics: Any
+    physics: Physics
     likelihood: Likelihood
     linear: bool
     rows: Tensor | None = None
     cache: dict[str, Any] = field(default_factory=dict)
+    chain: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, y: Tensor, physics: Any, likelihood: Likelihood, like: Tensor) -> Problem:
+    def of(cls, y: Tensor, physics: Physics, likelihood: Likelihood, like: Tensor) -> Problem:
         """Return the problem of these data; `like` is an image batch for shape and dtype."""
         from deepinv.physics import LinearPhysics
 
         linear = isinstance(physics, LinearPhysics)
         rows = dense_rows(physics, like, y) if linear else None
         return cls(y, physics, likelihood, linear, rows)
+
+    def with_data(self, y: Tensor) -> Problem:
+        """Return the problem of other data of the same operator and noise."""
+        return replace(self, y=y, chain={})
+
+    def symbol(self, lin: Linearised, like: Tensor) -> Tensor:
+        """Return H(k), the stationary part of Āᵀ Ā of a linear operator; computed once."""
+        if "symbol" not in self.cache:
+            self.cache["symbol"] = normal_symbol(lin, like[:1])
+        return self.cache["symbol"]
+
+    @property
+    def reduced(self) -> tuple[Tensor, Tensor] | None:
+        """Q [P, r] and R [r, C, H, W] with F ≈ Q R, where A(x) = g(F x) and F is small.
+
+        F are the rows that the operator says in `coordinates`; R is orthogonal, in the order of
+        F's singular values down to `RANK_FLOOR` of the largest: double precision, computed once.
+        """
+        if "reduced" not in self.cache:
+            rows = getattr(self.physics, "coordinates", None)
+            self.cache["reduced"] = None if rows is None else _compressed(rows)
+        return self.cache["reduced"]
 
     def nll(self, x: Tensor) -> Tensor:
         """Return −log p(y | x), [B]."""
@@ -62,7 +91,14 @@ class Problem:
         if self.linear:
             key = "linearised"
             if key not in self.cache or self.rows is None:
-                lin = Linearised(physics.A, physics.A_adjoint, self.likelihood, u, self.rows)
+                lin = Linearised(
+                    physics.A,
+                    physics.A_adjoint,
+                    self.likelihood,
+                    u,
+                    self.rows,
+                    physics.A_adjoint_A,
+                )
                 if self._fixed_weights():
                     self.cache[key] = lin
                 return lin, u
@@ -82,9 +118,15 @@ class Problem:
         return Linearised(forward, adjoint, self.likelihood, u, matrix), u
 
     def _fixed_weights(self) -> bool:
-        from sciinv.likelihoods import Gaussian
-
         return isinstance(self.likelihood, Gaussian)
+
+
+def _compressed(rows: Tensor) -> tuple[Tensor, Tensor]:
+    flat = rows.double().flatten(1)
+    values, vectors = torch.linalg.eigh(flat @ flat.mT)
+    keep = values > (RANK_FLOOR**2) * values[-1]
+    q = vectors[:, keep].flip(1)
+    return q, (q.mT @ flat).reshape(-1, *rows.shape[1:])
 
 
 def central_differences(a: Any, x: Tensor) -> Tensor:

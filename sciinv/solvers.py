@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 
 from sciinv.covariances import Covariance, Implicit
-from sciinv.likelihoods import Likelihood
+from sciinv.likelihoods import Gaussian, Likelihood
 
 # Above this many measured components the dual matrix is not formed: conjugate gradients instead.
 DENSE_LIMIT = 1200
 DENSE_ENTRIES = 6_000_000
+EVERY = 3  # iterations of a solve between two looks at its error
 
 
 class Linearised:
@@ -26,6 +28,7 @@ class Linearised:
         likelihood: Gives W with Wᵀ W the Fisher information.
         u: The prediction at the point, [B, …], for a W that depends on it.
         matrix: J as rows, [M, C, H, W] or [B, M, C, H, W], where it is known.
+        normal: v ↦ Jᵀ J v, where the operator has a faster way than one after the other.
     """
 
     def __init__(
@@ -35,8 +38,12 @@ class Linearised:
         likelihood: Likelihood,
         u: Tensor,
         matrix: Tensor | None = None,
+        normal: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._forward, self._adjoint = forward, adjoint
+        white = isinstance(likelihood, Gaussian) and likelihood.is_white
+        self._normal = normal if white else None
+        self._precision = 1.0 / likelihood.sd.to(u).square() if white else u.new_ones(())
         self.likelihood, self.u = likelihood, u
         self.rows = None if matrix is None else self._whiten_rows(matrix)
         self._factored: tuple[Covariance, Tensor] | None = None
@@ -67,6 +74,12 @@ class Linearised:
             flat = torch.einsum("bmd,bm->bd", self._flat_rows(r), r.flatten(1))
             return flat.reshape(like.shape)
         return self._adjoint(self.likelihood.whiten_t(r, self.u))
+
+    def normal(self, v: Tensor) -> Tensor:
+        """Return Jᵀ Wᵀ W J v, by the operator's own product where the noise is white."""
+        if self.rows is None and self._normal is not None:
+            return self._normal(v) * self._precision
+        return self.adjoint(self.forward(v), v)
 
     def factor(self, covariance: Covariance, lanes: int) -> Tensor:
         """Return the Cholesky factor of I + Ā C Āᵀ in double precision, [B or 1, M, M]."""
@@ -156,45 +169,139 @@ def normal_symbol(lin: Linearised, like: Tensor) -> Tensor:
     return (total / len(places)).clamp_min(0)
 
 
-def solve_primal(
-    lin: Linearised,
-    power: Tensor,
-    symbol: Tensor,
-    r: Tensor,
-    like: Tensor,
-    tol: float,
-    max_iter: int,
-    temper: float = 1.0,
-) -> tuple[Tensor, Tensor, int]:
-    """Solve (C⁻¹ + Āᵀ Ā/T) d = Āᵀ r, C = F⁻¹ P F, preconditioned by F⁻¹ (1/P + H/T)⁻¹ F.
+class Whitened:
+    """The solve behind an exact draw in coordinates z where p(x0 | x_t) is N(0, I).
 
-    Stops when the error, as the preconditioner sees it, is `tol` posterior standard deviations in
-    the root mean square over the modes.
+    M z = Lᵀ Āᵀ r,  M = I + Lᵀ Āᵀ Ā L / T,  d = L z,  C = L Lᵀ.
 
-    Returns:
-        d (shape of the image), that error per lane [B], and the iterations.
+    As M ≥ I, an error is largest where the data say little, and there the annealing noises it anew.
+    So an iterate is good enough when, in every band of spatial frequency, its error is a small
+    share of the noise of the next level. A mean over the image would hide the few large structures
+    that limited angles leave open: they converge last, and they decide what the chain becomes.
+
+    The error of z_k is read off the differences of iterates `EVERY` steps apart, continued as a
+    geometric series; under a preconditioner P that is near M⁻¹, also off L P r.
+
+    Args:
+        lin: Ā at the point.
+        covariance: C.
+        like: An image batch [B, C, H, W]: shape, dtype, device.
+        temper: T ≥ 1, factor on the noise variance.
+        symbol: H(k) of Āᵀ Ā, see `normal_symbol`; preconditions by
+            F⁻¹ (1 + a P H / T)⁻¹ F with (a, P) the covariance's typical spectrum. None: by nothing.
     """
-    half = like.shape[-1] // 2 + 1
-    p = power.expand(*power.shape[:-2], *like.shape[-2:]) if power.ndim > 1 else power
-    inverse = 1.0 / p.clamp_min(torch.finfo(like.dtype).tiny * 1e6)
-    gain = 1.0 / (inverse + symbol / temper)
 
-    def spectral(g: Tensor, v: Tensor) -> Tensor:
-        g = g[..., :half] if g.ndim > 1 and g.shape[-1] > 1 else g
-        return torch.fft.irfft2(torch.fft.rfft2(v) * g, s=v.shape[-2:])
+    def __init__(
+        self,
+        lin: Linearised,
+        covariance: Covariance,
+        like: Tensor,
+        temper: float = 1.0,
+        symbol: Tensor | None = None,
+    ) -> None:
+        self.lin, self.c, self.like, self.temper = lin, covariance, like, temper
+        self.gain: Tensor | None = None
+        typical = covariance.typical_spectrum(like)
+        if symbol is not None and typical is not None:
+            scale, power = typical
+            self.gain = 1.0 / (1.0 + scale * power * symbol / temper)
 
-    def matvec(v: Tensor) -> Tensor:
-        return spectral(inverse, v) + lin.adjoint(lin.forward(v), like) / temper
+    def matvec(self, z: Tensor) -> Tensor:
+        """Return M z."""
+        return z + self.c.sqrt_t(self.lin.normal(self.c.sqrt(z))) / self.temper
 
-    size = like[0].numel()
-    return conjugate_gradient(
-        matvec,
-        lin.adjoint(r, like),
-        tol * math.sqrt(size),
-        max_iter,
-        precondition=lambda v: spectral(gain, v),
-        relative=False,
-    )
+    def precondition(self, r: Tensor) -> Tensor:
+        """Return P r."""
+        return r if self.gain is None else filtered(self.gain, r)
+
+    def energy(self, r: Tensor, iterations: int) -> float:
+        """Return min ½ zᵀ M z − zᵀ b over `iterations` steps, summed over the lanes."""
+        b = self.c.sqrt_t(self.lin.adjoint(r, self.like))
+        z, residual = cg_steps(self.matvec, b, self.precondition, iterations)
+        return -0.5 * float((z * (b + residual)).sum())
+
+    def solve(
+        self, r: Tensor, scale: float, tol: float, max_iter: int
+    ) -> tuple[Tensor, Tensor, int]:
+        """Return d, its error ÷ `scale` in the worst band of frequency per lane [B], iterations.
+
+        Args:
+            r: Whitened residual ÷ T, shape of the measurement.
+            scale: What an error is measured by, units of the image: the next level's noise.
+            tol: The share of it that may be left.
+            max_iter: Most iterations.
+        """
+        bands = Bands(self.like)
+        last: Tensor | None = None
+        before = torch.zeros_like(self.like)
+
+        def error(z: Tensor, residual: Tensor, step: int) -> Tensor | None:
+            nonlocal last, before
+            if step % EVERY:
+                return None
+            change = bands(self.c.sqrt(z - before))
+            ratio = (
+                0.5 * torch.ones_like(change) if last is None else change / last.clamp_min(1e-30)
+            )
+            ratio = ratio.clamp(0.0, 0.9)
+            left = change * ratio / (1 - ratio)
+            if self.gain is not None:
+                left = torch.minimum(left, bands(self.c.sqrt(self.precondition(residual))))
+            last, before = change, z
+            return left.amax(1) / scale
+
+        b = self.c.sqrt_t(self.lin.adjoint(r, self.like))
+        z, left, iterations = conjugate_gradient(
+            self.matvec, b, tol, max_iter, self.precondition, error=error
+        )
+        return self.c.sqrt(z), left, iterations
+
+
+class Bands:
+    """Root mean squares of images in octaves of spatial frequency, cycles per field."""
+
+    def __init__(self, like: Tensor) -> None:
+        h, w = like.shape[-2:]
+        ky = torch.fft.fftfreq(h, device=like.device)[:, None] * h
+        kx = torch.fft.rfftfreq(w, device=like.device)[None] * w
+        k = torch.hypot(ky, kx)
+        weight = torch.full_like(k, 2.0)  # a half plane: its inner columns stand for two
+        weight[:, 0] = 1.0
+        if w % 2 == 0:
+            weight[:, -1] = 1.0
+        edges = [0.0, *(2.0**j for j in range(1, 20) if 2.0**j < max(h, w)), math.inf]
+        masks = [weight * ((k >= a) & (k < b)) for a, b in itertools.pairwise(edges)]
+        masks = [m / m.sum() for m in masks if bool(m.any())]
+        self.masks = torch.stack(masks).flatten(1).to(like.dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return [B, bands] of images [B, C, H, W]."""
+        power = torch.fft.rfft2(x, norm="ortho").abs().square().mean(1).flatten(1)
+        return (power @ self.masks.mT).sqrt()
+
+
+def filtered(gain: Tensor, v: Tensor) -> Tensor:
+    """Return F⁻¹ g F v for a g(k) in unshifted FFT order, even in k, that broadcasts over v."""
+    g = gain[..., : v.shape[-1] // 2 + 1] if gain.ndim > 1 and gain.shape[-1] > 1 else gain
+    return torch.fft.irfft2(torch.fft.rfft2(v) * g, s=v.shape[-2:])
+
+
+def cg_steps(
+    matvec: Callable[[Tensor], Tensor],
+    b: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+    steps: int,
+) -> tuple[Tensor, Tensor]:
+    """Return x and b − S x after so many steps, without a look at the error."""
+    last = b
+
+    def error(x: Tensor, residual: Tensor, step: int) -> Tensor | None:
+        nonlocal last
+        last = residual
+        return None
+
+    x = conjugate_gradient(matvec, b, 0.0, steps, precondition, error=error)[0]
+    return x, last
 
 
 def conjugate_gradient(
@@ -204,6 +311,7 @@ def conjugate_gradient(
     max_iter: int,
     precondition: Callable[[Tensor], Tensor] | None = None,
     relative: bool = True,
+    error: Callable[[Tensor, Tensor, int], Tensor | None] | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """Solve S x = b for a symmetric positive S, each lane on its own.
 
@@ -216,6 +324,9 @@ def conjugate_gradient(
         max_iter: Most iterations.
         precondition: v ↦ M v; the identity if None.
         relative: Whether tol is a share of √(bᵀ M b).
+        error: Replaces that measure: called with x, b − S x and the iterations done, it returns the
+            error of each lane [B], or None where it does not look. Looking seldom spares a device
+            the wait for an answer.
 
     Returns:
         x, the measure that is compared with `tol` per lane [B] (per √size where not relative), and
@@ -234,23 +345,29 @@ def conjugate_gradient(
     rr = dot(r, p)
     norm = rr.clamp_min(1e-30) if relative else torch.full_like(rr, b[0].numel())
     stop = tol**2 * (norm if relative else torch.ones_like(rr))
+    active = rr > (0 if error is not None else stop)
+    left = torch.where(active, torch.full_like(rr, math.inf), torch.zeros_like(rr))
     iterations = 0
-    for _ in range(max_iter):
-        active = rr > stop
-        if not bool(active.any()):
-            break
+    while iterations < max_iter and bool(active.any()):
         iterations += 1
         sp = matvec(p)
         curvature = dot(p, sp)
-        active &= curvature > 0
-        if not bool(active.any()):
-            break
-        alpha = lane(torch.where(active, rr / curvature.clamp_min(1e-30), torch.zeros_like(rr)))
+        moves = active & (curvature > 0)
+        alpha = lane(torch.where(moves, rr / curvature.clamp_min(1e-30), torch.zeros_like(rr)))
         x = x + alpha * p
         r = r - alpha * sp
         mr = m(r)
-        rr_new = torch.where(active, dot(r, mr), rr)
-        beta = torch.where(active, rr_new / rr.clamp_min(1e-30), torch.zeros_like(rr))
-        p = torch.where(lane(active), mr + lane(beta) * p, p)
+        rr_new = torch.where(moves, dot(r, mr), rr)
+        beta = torch.where(moves, rr_new / rr.clamp_min(1e-30), torch.zeros_like(rr))
+        p = torch.where(lane(moves), mr + lane(beta) * p, p)
         rr = rr_new
-    return x, (rr.clamp_min(0) / norm).sqrt(), iterations
+        if error is None:
+            active = moves & (rr > stop)
+            continue
+        found = error(x, r, iterations)
+        if found is not None:
+            left = torch.where(active, found, left)
+            active = moves & (left > tol)
+    if error is None:
+        left = (rr.clamp_min(0) / norm).sqrt()
+    return x, left, iterations

@@ -18,6 +18,7 @@ FLOORS = [
     ["covariances", "likelihoods", "diffusion", "units", "metrics"],
     ["priors", "operators"],
     ["readers"],
+    ["images"],
     ["config", "store"],
     ["problem", "solvers", "conditionals"],
     ["kernels"],

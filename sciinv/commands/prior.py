@@ -20,21 +20,110 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[
-        Path, typer.Argument(help="YAML file, e.g. workflows/configs/train-ct.yaml.")
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder or file of images (PNG, TIFF, NIfTI, DICOM, .npy, HDF5, Zarr), or the "
+            "YAML file of a run, e.g. workflows/configs/train-ct.yaml."
+        ),
     ],
-    finish: Annotated[
-        bool, typer.Option(help="Begin the final decay of the learning rate now.")
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .safetensors file to write.")
+    ] = None,
+    hours: Annotated[
+        float, typer.Option(min=0.001, help="Time for all of it; decides the network's size.")
+    ] = 1.0,
+    axis: Annotated[
+        str | None, typer.Option(help="Axis to cut volumes along: 0, 1, 2, axial, coronal, …")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Array of an HDF5, Zarr or .npz file.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help=r"Pattern of a subject in the paths, e.g. '(patient\d+)'.")
+    ] = None,
+    subjects: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns file and subject.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, help="Cut or pad to SIZE × SIZE pixels.")
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(min=16, help="Learn crops of CROP × CROP pixels.")
+    ] = None,
+    augment: Annotated[
+        str, typer.Option(help="auto (as the images are symmetric), none, or names: left-right, …")
+    ] = "auto",
+    phase: Annotated[
+        str, typer.Option(help="auto, none, or simulate: give real images smooth phases.")
+    ] = "auto",
+    scale: Annotated[
+        str, typer.Option(help="auto, none, or subject: divide by each one's 99th percentile.")
+    ] = "auto",
+    labels: Annotated[bool, typer.Option(help="Take masks and label maps too.")] = False,
+    units: Annotated[str, typer.Option(help="Unit of a value, where no file says it.")] = "",
+    pixel: Annotated[
+        float | None, typer.Option(help="Side of a pixel, where no file says it.")
+    ] = None,
+    pixel_unit: Annotated[str, typer.Option(help="Unit of --pixel.")] = "mm",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    inspect: Annotated[
+        bool, typer.Option("--inspect", help="Only say what the images are like.")
     ] = False,
     fresh: Annotated[
         bool, typer.Option(help="Start anew instead of going on from the checkpoint.")
     ] = False,
-    export: Annotated[
-        bool, typer.Option(help="Only measure and write the prior of the latest checkpoint.")
+    finish: Annotated[
+        bool, typer.Option(help="YAML: begin the final decay of the learning rate now.")
     ] = False,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    export: Annotated[
+        bool, typer.Option(help="YAML: only measure and write the prior of the last checkpoint.")
+    ] = False,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="YAML: stop after so many steps.")
+    ] = None,
 ) -> None:
-    """Train a prior; goes on from its latest checkpoint, and writes the file when done."""
+    """Train a prior on images, or as a YAML file says; goes on where it was stopped.
+
+    Of images it says what it finds in them and chooses, and writes the prior with its widths, its
+    calibration, samples and a card.
+    """
+    if images.suffix in (".yaml", ".yml"):
+        _train_configured(images, finish, fresh, export, max_steps)
+        return
+    from sciinv.errors import ConfigError
+    from sciinv.steps import train_images as step
+
+    if finish or export or max_steps is not None:
+        raise ConfigError(
+            "--finish, --export and --max-steps are for the YAML file of a run",
+            where="sciinv train",
+            expected="a .yaml file with them",
+            got=images,
+            remedy="leave them out: --hours ends the run",
+        )
+    choices = step.Choices(
+        axis, dataset, subject, subjects, size, crop, augment, phase, scale, labels, units, pixel,
+        pixel_unit, seed,
+    )  # fmt: skip
+    say = lambda line: typer.echo(line, err=True)  # noqa: E731
+    if inspect:
+        step.looked_at(images, choices, typer.echo)
+        return
+    if output is None:
+        raise ConfigError(
+            "Nothing says where the prior shall be written",
+            where="sciinv train",
+            expected="--output FILE.safetensors",
+            got="none",
+            remedy=f"add --output {images.stem or 'prior'}.safetensors",
+        )
+    typer.echo(step.train_images(images, output, hours, choices, fresh=fresh, say=say))
+
+
+def _train_configured(
+    config: Path, finish: bool, fresh: bool, export: bool, max_steps: int | None
+) -> None:
     from sciinv.config.schema import read_yaml
     from sciinv.priors.learned import training
     from sciinv.priors.learned.recipes import TrainConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sciinv.kernels.base import Draw, Kernel
+from sciinv.kernels.base import Draw, Kernel, Level
 from sciinv.kernels.exact import Exact
 from sciinv.kernels.hmc import HMC
 from sciinv.kernels.langevin import Langevin, ReleasedLangevin
@@ -30,6 +30,7 @@ __all__ = [
     "GaussNewton",
     "Kernel",
     "Langevin",
+    "Level",
     "Metropolis",
     "Problem",
     "ReleasedLangevin",

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of the annealing, as a kernel and a sampler's step see it.
+
+    Attributes:
+        index: Its number, from 0 at the highest noise.
+        count: Levels in all.
+        sigma: Its noise, units of the image.
+        sigma_next: The noise of the next level; 0 at the last.
+    """
+
+    index: int
+    count: int
+    sigma: float
+    sigma_next: float = 0.0
+
+    @property
+    def progress(self) -> float:
+        """How far the annealing has come: 0 at the first level, near 1 at the last."""
+        return self.index / self.count
 
 
 @dataclass
@@ -19,12 +41,10 @@ class Draw:
     Attributes:
         x0: [B, C, H, W].
         stats: "acceptance", "residual" (of a linear solve), "iterations", …, each [B].
-        nfe: Network evaluations spent.
     """
 
     x0: Tensor
-    stats: dict[str, Tensor]
-    nfe: int = 0
+    stats: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Kernel(ABC):
@@ -33,14 +53,12 @@ class Kernel(ABC):
     name: str
 
     @abstractmethod
-    def __call__(
-        self, moments: Moments, problem: Problem, streams: Streams, progress: float
-    ) -> Draw:
+    def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return one draw per lane.
 
         Args:
             moments: The model of p(x0 | x_t).
             problem: The data.
             streams: One random stream per lane.
-            progress: How far the annealing has come, 0 at the first level, near 1 at the last.
+            level: Where the annealing is.
         """

@@ -7,7 +7,7 @@ import math
 import torch
 
 from sciinv.conditionals import Moments
-from sciinv.kernels.base import Draw, Kernel
+from sciinv.kernels.base import Draw, Kernel, Level
 from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.kernels.target import Target
 from sciinv.problem import Problem, per_lane
@@ -33,9 +33,7 @@ class HMC(Kernel):
     def __init__(self, trajectories: int = 10, leapfrog: int = 8) -> None:
         self.trajectories, self.leapfrog = trajectories, leapfrog
 
-    def __call__(
-        self, moments: Moments, problem: Problem, streams: Streams, progress: float
-    ) -> Draw:
+    def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return the last state of one chain per lane, started at the mean."""
         target = Target(moments, problem)
         z = torch.zeros_like(moments.mean)
@@ -71,4 +69,4 @@ class HMC(Kernel):
                 trace.append(nll)
         acceptance = accepted / max(1, self.trajectories - self.trajectories // 2)
         stats = {"acceptance": acceptance, "ess": effective_size(trace or [nll])}
-        return Draw(target.x(z), stats, target.evaluations)
+        return Draw(target.x(z), stats)

@@ -7,7 +7,7 @@ import math
 import torch
 
 from sciinv.conditionals import Moments
-from sciinv.kernels.base import Draw, Kernel
+from sciinv.kernels.base import Draw, Kernel, Level
 from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.kernels.target import Target
 from sciinv.problem import Problem, per_lane
@@ -31,9 +31,7 @@ class Langevin(Kernel):
     def __init__(self, steps: int = 60) -> None:
         self.steps = steps
 
-    def __call__(
-        self, moments: Moments, problem: Problem, streams: Streams, progress: float
-    ) -> Draw:
+    def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return the last state of one chain per lane, started at the mean."""
         target = Target(moments, problem)
         z = torch.zeros_like(moments.mean)
@@ -63,7 +61,7 @@ class Langevin(Kernel):
                 trace.append(nll)
         acceptance = accepted / max(1, self.steps - self.steps // 2)
         stats = {"acceptance": acceptance, "ess": effective_size(trace or [nll])}
-        return Draw(target.x(z), stats, target.evaluations)
+        return Draw(target.x(z), stats)
 
 
 class ReleasedLangevin(Kernel):
@@ -96,11 +94,9 @@ class ReleasedLangevin(Kernel):
         self.steps, self.step_size, self.tau, self.ratio = steps, step_size, tau, ratio
         self.half = half
 
-    def __call__(
-        self, moments: Moments, problem: Problem, streams: Streams, progress: float
-    ) -> Draw:
+    def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return the last state of one chain per lane, started at x̂0."""
-        lr = self.step_size * (1.0 + progress * (self.ratio - 1.0))
+        lr = self.step_size * (1.0 + level.progress * (self.ratio - 1.0))
         x_hat, c = moments.mean, moments.covariance
         r2 = c.variance.to(x_hat)  # type: ignore[attr-defined]
         weight = (1.0 if self.half else 2.0) / self.tau**2
@@ -111,4 +107,4 @@ class ReleasedLangevin(Kernel):
             pull = physics.A_adjoint(misfit) if problem.linear else physics.A_vjp(x, misfit)
             drift = weight * pull + (x_hat - x) / r2
             x = x + lr * drift + math.sqrt(2 * lr) * streams.randn(x.shape[1:], x)
-        return Draw(x, {})
+        return Draw(x)

@@ -8,7 +8,7 @@ import torch
 
 from sciinv.conditionals import Moments
 from sciinv.errors import ConfigError
-from sciinv.kernels.base import Draw, Kernel
+from sciinv.kernels.base import Draw, Kernel, Level
 from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.problem import Problem, per_lane
 from sciinv.seeds import Streams
@@ -32,9 +32,7 @@ class Metropolis(Kernel):
     def __init__(self, steps: int = 400) -> None:
         self.steps = steps
 
-    def __call__(
-        self, moments: Moments, problem: Problem, streams: Streams, progress: float
-    ) -> Draw:
+    def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return the last state of one chain per lane, started at the mean."""
         if moments.gradient is not None:
             raise ConfigError(

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from sciinv.conditionals import Moments
+from sciinv.covariances import Implicit
 from sciinv.errors import ConfigError
-from sciinv.kernels.base import Draw, Kernel
+from sciinv.kernels import reduced
+from sciinv.kernels.base import Draw, Kernel, Level
 from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.kernels.exact import correct
 from sciinv.problem import Problem, per_lane
@@ -27,7 +29,8 @@ class GaussNewton(Kernel):
 
     Args:
         newton: Gauss–Newton steps, each with a step halved until the objective falls.
-        moves: Crank–Nicolson proposals per annealing level.
+        moves: Crank–Nicolson proposals per annealing level; twice as many where the data depend on
+            few coordinates (`kernels.reduced`), in which they cost next to nothing.
         tol: Relative residual of the linear solves.
         max_iter: Iterations of the linear solves.
     """
@@ -41,15 +44,17 @@ class GaussNewton(Kernel):
         self.tol, self.max_iter = tol, max_iter
         self.enough = 0.1  # nats; the accept step sees to what is left
 
-    def __call__(
-        self, moments: Moments, problem: Problem, streams: Streams, progress: float
-    ) -> Draw:
+    def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return the last state of one chain per lane."""
         if moments.gradient is not None:
             raise ConfigError(
                 "The Gauss–Newton kernel needs a Gaussian p(x0 | x_t)",
                 got="conditional='score'",
                 remedy="use kernel='langevin' with the score-based conditional",
+            )
+        if problem.reduced is not None and not isinstance(moments.covariance, Implicit):
+            return reduced.draw(
+                moments, problem, streams, self.newton, 2 * self.moves, 5 * self.enough
             )
         z_star, residual = self._mode(moments, problem)
         m, c = moments.mean, moments.covariance

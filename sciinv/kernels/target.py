@@ -23,7 +23,6 @@ class Target:
 
     def __init__(self, moments: Moments, problem: Problem) -> None:
         self.moments, self.problem = moments, problem
-        self.evaluations = 0
 
     def x(self, z: Tensor) -> Tensor:
         """Return x0 = m + L z."""
@@ -36,7 +35,6 @@ class Target:
         g_data = self.moments.covariance.sqrt_t(g)
         if self.moments.gradient is None:
             return nll, z, g_data
-        self.evaluations += 1
         g_prior = -self.moments.covariance.sqrt_t(self.moments.gradient(x0))
         return nll, g_prior, g_data
 

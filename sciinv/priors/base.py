@@ -34,6 +34,7 @@ class Prior(Denoiser):
         typical: Offset and root mean square of the class, units of x, where they are known.
         inflate: Factor on the fitted variances of a stationary width, found by calibration on the
             prior's own draws.
+        evaluations: Evaluations of D on a batch so far, products with its Jacobian among them.
     """
 
     channels: int
@@ -46,6 +47,12 @@ class Prior(Denoiser):
     local: Any = None
     typical: tuple[float, float] | None = None
     inflate: float = 1.0
+    evaluations: int = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return D(x, σ), see `forward`, and count it: whoever calls, the count is here."""
+        self.evaluations += 1
+        return super().__call__(*args, **kwargs)
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: float | Tensor, **kwargs: Any) -> Tensor:

@@ -31,5 +31,5 @@ def prior_draws(
         sigmas = np.append(edm_grid(prior.sigma_max, prior.sigma_min, steps), 0.0)
         with torch.no_grad():
             x = float(sigmas[0]) * streams.randn(shape, like) + float(getattr(prior, "offset", 0.0))
-            out.append(reverse_sde(prior, x, sigmas, streams)[0])
+            out.append(reverse_sde(prior, x, sigmas, streams))
     return torch.cat(out)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,30 @@ from torch import Tensor
 
 from sciinv import likelihoods, units
 from sciinv.errors import ConfigError, DivergenceError, OperatorError
+from sciinv.kernels import Level
 from sciinv.operators.base import image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Step:
+    """What a sampler's step leaves.
+
+    Attributes:
+        x0: The draw of x0 at this level, [B, C, H, W].
+        state: What the next level starts from.
+        stats: Numbers of the kernel, each [B].
+    """
+
+    x0: Tensor
+    state: Any
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 EXPLODED = 20.0  # root mean square of a draw ÷ that of its class, above which a chain has exploded
 
 
@@ -44,6 +63,32 @@ class Sampler(Reconstructor):
         self.micro_batch = int(micro_batch or prior.micro_batch)
 
     @abstractmethod
+    def levels_of_noise(self) -> Sequence[float]:
+        """Return the noise of each level that `step` is called for, from the first, units of x."""
+
+    @abstractmethod
+    def start(self, problem: Problem, streams: Streams, like: Tensor) -> Any:
+        """Return the state before the first level, one chain per lane.
+
+        Args:
+            problem: Data, operator and likelihood, one lane per draw.
+            streams: One random stream per lane.
+            like: An image batch [B, C, H, W]: shape, dtype, device.
+        """
+
+    @abstractmethod
+    def step(self, state: Any, level: Level, problem: Problem, streams: Streams) -> Step:
+        """Return the draw of x0 at this level, and the state of the next."""
+
+    def finish(self, last: Step, problem: Problem, streams: Streams) -> Step:
+        """Return what is handed out; by default the last level's draw."""
+        return last
+
+    @property
+    def steps(self) -> int:
+        """Number of levels or steps that a chain reports."""
+        return len(self.levels_of_noise())
+
     def chain(
         self, problem: Problem, streams: Streams, like: Tensor, report: Callable[[int], None]
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -56,13 +101,30 @@ class Sampler(Reconstructor):
             report: Called with the number of the level just done.
 
         Returns:
-            x0 [B, C, H, W] and statistics, each a number or [B].
-        """
+            x0 [B, C, H, W] and statistics, each a number or [B]; "nfe" counts evaluations of D.
 
-    @property
-    @abstractmethod
-    def steps(self) -> int:
-        """Number of levels or steps that a chain reports."""
+        Raises:
+            DivergenceError: A chain left the finite numbers.
+        """
+        before, means = self.prior.evaluations, _Means()
+        sigmas = [float(s) for s in self.levels_of_noise()]
+        state = self.start(problem, streams, like)
+        done: Step | None = None
+        for i, (sigma, sigma_next) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True)):
+            try:
+                done = self.step(state, Level(i, len(sigmas), sigma, sigma_next), problem, streams)
+            except torch.linalg.LinAlgError as error:
+                raise self.diverged(problem.physics, i, sigma) from error
+            if not bool(torch.isfinite(done.x0).all()):
+                raise self.diverged(problem.physics, i, sigma)
+            state = done.state
+            means.add(done.stats)
+            report(i + 1)
+        assert done is not None
+        end = self.finish(done, problem, streams)
+        own = {} if end is done else end.stats
+        nfe = float(self.prior.evaluations - before)
+        return end.x0, {"nfe": nfe, **means.result(), **own}
 
     def forward(self, y: Tensor, physics: Any, seed: int = 0, **kwargs: Any) -> Tensor:
         """Return one draw per item, [B, C, H, W] (deepinv's reconstructor call)."""
@@ -124,6 +186,9 @@ class Sampler(Reconstructor):
                 remedy="give one number per row of y",
             )
         likelihood = likelihoods.of(physics)
+        like = torch.zeros(self.micro_batch, *shape, dtype=y.dtype, device=y.device)
+        with torch.no_grad():
+            problem = Problem.of(y[:1], physics, likelihood, like)
         groups = sorted({n // self.micro_batch for n in numbers})
         done, total = 0, len(groups) * len(items) * self.steps
         images: dict[tuple[int, int], np.ndarray] = {}
@@ -139,7 +204,7 @@ class Sampler(Reconstructor):
                         progress(base + level, total)
 
                 x0, values = self._group(
-                    y[row], physics, likelihood, seed, item, lanes, shape, report
+                    problem.with_data(self._batch(y[row])), seed, item, lanes, like, report
                 )
                 done += self.steps
                 for lane, number in enumerate(lanes):
@@ -150,28 +215,25 @@ class Sampler(Reconstructor):
                         stats.setdefault(key, {})[number, row] = float(value[lane])
         return self._dataset(images, stats, numbers, items, physics, seed)
 
+    def _batch(self, y: Tensor) -> Tensor:
+        return y.expand(self.micro_batch, *y.shape).contiguous()
+
     def _group(
         self,
-        y: Tensor,
-        physics: Any,
-        likelihood: likelihoods.Likelihood,
+        problem: Problem,
         seed: int,
         item: int,
         lanes: list[int],
-        shape: tuple[int, int, int],
+        like: Tensor,
         report: Callable[[int], None],
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Run one micro-batch: images [B, C, H, W] and statistics [B]."""
         start = time.perf_counter()
         streams = Streams([(seed, item, lane) for lane in lanes])
-        batch = y.expand(len(lanes), *y.shape).contiguous()
-        like = torch.zeros(len(lanes), *shape, dtype=y.dtype, device=y.device)
+        physics = problem.physics
         with torch.no_grad():
-            problem = Problem.of(batch, physics, likelihood, like)
             x0, values = self.chain(problem, streams, like, report)
-            values["chi2"] = likelihood.chi2(physics.A(x0), batch)
-        if not bool(torch.isfinite(x0).all()):
-            raise self.diverged(physics, self.steps - 1, float("nan"))
+            values["chi2"] = problem.likelihood.chi2(physics.A(x0), problem.y)
         self._check_size(x0, physics)
         values["seconds"] = (time.perf_counter() - start) / len(lanes)
         out = {
@@ -255,3 +317,19 @@ class Sampler(Reconstructor):
     def settings(self) -> dict[str, Any]:
         """Return what identifies this sampler, for the record of a run."""
         return {"sampler": self.name, "operator_steps": self.steps}
+
+
+class _Means:
+    """Running means over the levels of the kernel's statistics, per lane."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, Tensor] = {}
+        self.count: dict[str, int] = {}
+
+    def add(self, stats: Mapping[str, Tensor]) -> None:
+        for key, value in stats.items():
+            self.total[key] = self.total.get(key, torch.zeros_like(value)) + value
+            self.count[key] = self.count.get(key, 0) + 1
+
+    def result(self) -> dict[str, Tensor | float]:
+        return {k: v / np.float64(self.count[k]) for k, v in self.total.items()}

@@ -12,22 +12,21 @@ CVPR 2025 (arXiv 2407.01521).
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from sciinv import conditionals, kernels
 from sciinv.conditionals import FittedWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
-from sciinv.kernels import ReleasedLangevin
+from sciinv.kernels import Level, ReleasedLangevin
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
-from sciinv.samplers.base import Sampler
+from sciinv.samplers.base import Sampler, Step
 from sciinv.seeds import Streams
 
 
@@ -44,8 +43,8 @@ class DAPS(Sampler):
         sigma_max: Highest noise level, units of the image; the prior's own if None.
         sigma_min: Lowest; the prior's own if None.
         sweeps: Draws of x0 at each level before the next, with x_t noised anew in between.
-        inflate: Factor on the fitted variance of "isotropic" and "spectral"; the prior's own,
-            found by calibration on its own draws, if None.
+        inflate: κ, factor on the fitted variance of "isotropic", "spectral" and "local". If None,
+            the prior's own, found by calibration on its own draws; 1 for "local".
         renoise: "fresh" is the paper's x_{t−1} ~ N(x0|y, σ_{t−1}²), which forgets x_t; "bridge"
             draws x_{t−1} given both x0|y and x_t, the reverse diffusion guided by the data:
             x_{t−1} ~ N(q x_t + (1 − q) x0|y, σ_{t−1}² (1 − q)), q = (σ_{t−1}/σ_t)². Its error
@@ -71,7 +70,7 @@ class DAPS(Sampler):
         micro_batch: int | None = None,
     ) -> None:
         super().__init__(prior, micro_batch)
-        self.conditional = conditionals.build(conditional, prior)
+        self.conditional = copy.copy(conditionals.build(conditional, prior))  # not the caller's
         if inflate is not None:
             if not isinstance(self.conditional, FittedWidth):
                 raise ConfigError(
@@ -93,7 +92,10 @@ class DAPS(Sampler):
                               remedy="name one of these")  # fmt: skip
         self.sweeps, self.renoise = sweeps, renoise
         self.sigmas = edm_grid(
-            sigma_max or prior.sigma_max, sigma_min or prior.sigma_min, levels, rho
+            prior.sigma_max if sigma_max is None else sigma_max,
+            prior.sigma_min if sigma_min is None else sigma_min,
+            levels,
+            rho,
         )
 
     @classmethod
@@ -125,43 +127,31 @@ class DAPS(Sampler):
             micro_batch=micro_batch,
         )
 
-    @property
-    def steps(self) -> int:
-        """Number of annealing levels."""
-        return len(self.sigmas)
+    def levels_of_noise(self) -> Sequence[float]:
+        """Return σ_i of Algorithm 1, one per sweep."""
+        return [float(s) for s in self.sigmas for _ in range(self.sweeps)]
 
-    def chain(
-        self, problem: Problem, streams: Streams, like: Tensor, report: Callable[[int], None]
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Run the annealing loop, one chain per lane."""
-        kernel = kernels.build(
+    def start(self, problem: Problem, streams: Streams, like: Tensor) -> Tensor:
+        """Return x_T ~ N(0, σ_T² I)."""
+        self._kernel = kernels.build(
             self.kernel, problem, not isinstance(self.conditional, conditionals.Score)
         )
-        nfe, stats = 0, _Means()
-        x_t = self.sigmas[0] * streams.randn(like.shape[1:], like)
-        x0 = like
-        for i, sigma in enumerate(self.sigmas):
-            for sweep in range(self.sweeps):
-                if sweep:
-                    x_t = x0 + sigma * streams.randn(like.shape[1:], like)
-                moments = self.conditional(x_t, float(sigma), streams)
-                draw = kernel(moments, problem, streams, progress=i / len(self.sigmas))
-                x0 = draw.x0
-                nfe += moments.nfe + draw.nfe
-                stats.add(draw.stats)
-                if not bool(torch.isfinite(x0).all()):
-                    raise self.diverged(problem.physics, i, float(sigma))
-            if i + 1 < len(self.sigmas):
-                x_t = self._next(x_t, x0, float(sigma), float(self.sigmas[i + 1]), streams)
-            report(i + 1)
-        return x0, {"nfe": float(nfe), **stats.result()}
+        return float(self.sigmas[0]) * streams.randn(like.shape[1:], like)
 
-    def _next(
-        self, x_t: Tensor, x0: Tensor, sigma: float, sigma_next: float, streams: Streams
-    ) -> Tensor:
-        """Return the state of the next level."""
+    def step(self, state: Tensor, level: Level, problem: Problem, streams: Streams) -> Step:
+        """One level of Algorithm 1."""
+        p_x0 = self.conditional(state, level.sigma, streams)  # p(x0 | x_t)
+        draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
+        x_next = self.noised(state, draw.x0, level, streams)  # x_{t−1} ~ N(x0, σ_{t−1}² I)
+        return Step(draw.x0, x_next, draw.stats)
+
+    def noised(self, x_t: Tensor, x0: Tensor, level: Level, streams: Streams) -> Tensor:
+        """Return x_{t−1} given the draw of x0."""
+        sigma, sigma_next = level.sigma, level.sigma_next
+        if not sigma_next:
+            return x0
         noise = streams.randn(x0.shape[1:], x0)
-        if self.renoise == "fresh":
+        if self.renoise == "fresh" or sigma_next == sigma:  # between sweeps: noised anew
             return x0 + sigma_next * noise
         q = (sigma_next / sigma) ** 2
         return q * x_t + (1 - q) * x0 + sigma_next * math.sqrt(1 - q) * noise
@@ -183,19 +173,3 @@ class DAPS(Sampler):
             "sigma_max": float(self.sigmas[0]),
             "sigma_min": float(self.sigmas[-1]),
         }
-
-
-class _Means:
-    """Running means over the levels of the kernel's statistics, per lane."""
-
-    def __init__(self) -> None:
-        self.total: dict[str, Tensor] = {}
-        self.count: dict[str, int] = {}
-
-    def add(self, stats: dict[str, Tensor]) -> None:
-        for key, value in stats.items():
-            self.total[key] = self.total.get(key, torch.zeros_like(value)) + value
-            self.count[key] = self.count.get(key, 0) + 1
-
-    def result(self) -> dict[str, Tensor | float]:
-        return {k: v / np.float64(self.count[k]) for k, v in self.total.items()}

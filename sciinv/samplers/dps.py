@@ -10,16 +10,17 @@ Source: Chung et al., "Diffusion posterior sampling for general noisy inverse pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sciinv.diffusion import VariancePreserving
+from sciinv.kernels import Level
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem, per_lane
-from sciinv.samplers.base import Sampler
+from sciinv.samplers.base import Sampler, Step
 from sciinv.seeds import Streams
 
 
@@ -52,44 +53,37 @@ class DPS(Sampler):
         self.process = VariancePreserving.linear(steps, 1e-4 * ratio, min(0.02 * ratio, 0.999))
         self.zeta, self.scale = zeta, scale
 
-    @property
-    def steps(self) -> int:
-        """Number of DDPM steps."""
-        return len(self.process.alpha_bar)
+    def levels_of_noise(self) -> Sequence[float]:
+        """Return √((1 − ᾱ_i)/ᾱ_i) for i = N … 1, in the diffusion's unit."""
+        return [float(s) for s in self.process.sigmas[::-1]]
 
-    def chain(
-        self, problem: Problem, streams: Streams, like: Tensor, report: Callable[[int], None]
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Run the guided reverse process, one chain per lane."""
-        alpha_bar = self.process.alpha_bar
-        x = streams.randn(like.shape[1:], like)
-        x_hat = x
-        for count, i in enumerate(reversed(range(self.steps))):
-            a_bar = float(alpha_bar[i])
-            a_prev = float(alpha_bar[i - 1]) if i else 1.0
-            alpha, root = a_bar / a_prev, math.sqrt(a_bar)
-            sigma = math.sqrt((1 - a_bar) / a_bar)
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_(True)
-                # x_VE = x_VP/√ᾱ: the denoiser's mean is x̂0 of the formula above.
-                x_hat = self.prior(leaf / root * self.scale, sigma * self.scale)
-                misfit = problem.y - problem.physics.A(x_hat)
-                norm = misfit.flatten(1).norm(dim=1)
-                (gradient,) = torch.autograd.grad(norm.square().sum(), leaf)
-            x_hat, norm = x_hat.detach() / self.scale, norm.detach()
-            # DDPM posterior mean and variance of x_{i−1} given x_i and x̂0.
-            beta = 1 - alpha
-            mean = (math.sqrt(a_prev) * beta * x_hat + math.sqrt(alpha) * (1 - a_prev) * x) / (
-                1 - a_bar
-            )
-            variance = beta * (1 - a_prev) / (1 - a_bar)
-            x = mean - per_lane(self.zeta / norm.clamp_min(1e-12), x) * gradient
-            if i:
-                x = x + math.sqrt(variance) * streams.randn(like.shape[1:], like)
-            if not bool(torch.isfinite(x).all()):
-                raise self.diverged(problem.physics, count, sigma)
-            report(count + 1)
-        return x * self.scale, {"nfe": 2.0 * self.steps}
+    def start(self, problem: Problem, streams: Streams, like: Tensor) -> Tensor:
+        """Return x_N ~ N(0, I)."""
+        return streams.randn(like.shape[1:], like)
+
+    def step(self, state: Tensor, level: Level, problem: Problem, streams: Streams) -> Step:
+        """x_{i−1} = (the DDPM step from x_i to x̂0) − ζ/‖y − A x̂0‖ ∇ ‖y − A x̂0‖²."""
+        x, i = state, level.count - 1 - level.index
+        a_bar = float(self.process.alpha_bar[i])
+        a_prev = float(self.process.alpha_bar[i - 1]) if i else 1.0
+        alpha, root = a_bar / a_prev, math.sqrt(a_bar)
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = x.clone().detach().requires_grad_(True)
+            # x_VE = x_VP/√ᾱ: the denoiser's mean is x̂0 of the formula above.
+            x_hat = self.prior(leaf / root * self.scale, level.sigma * self.scale)
+            misfit = problem.y - problem.physics.A(x_hat)
+            norm = misfit.flatten(1).norm(dim=1)
+            (gradient,) = torch.autograd.grad(norm.square().sum(), leaf)
+        self.prior.evaluations += 1  # the gradient's way back through the network
+        x_hat, norm = x_hat.detach() / self.scale, norm.detach()
+        # DDPM posterior mean and variance of x_{i−1} given x_i and x̂0.
+        beta = 1 - alpha
+        mean = math.sqrt(a_prev) * beta * x_hat + math.sqrt(alpha) * (1 - a_prev) * x
+        variance = beta * (1 - a_prev) / (1 - a_bar)
+        x = mean / (1 - a_bar) - per_lane(self.zeta / norm.clamp_min(1e-12), x) * gradient
+        if i:
+            x = x + math.sqrt(variance) * streams.randn(x.shape[1:], x)
+        return Step(x * self.scale, x)
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies this sampler."""

@@ -7,8 +7,7 @@ Source: Roberts & Tweedie 1996; with a denoiser's score: Laumont et al. 2022 (ar
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,10 +15,11 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.covariances import Isotropic
+from sciinv.kernels import Level
 from sciinv.kernels.target import Target
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem, per_lane
-from sciinv.samplers.base import Sampler
+from sciinv.samplers.base import Sampler, Step
 from sciinv.seeds import Streams
 
 
@@ -47,30 +47,28 @@ class Langevin(Sampler):
     ) -> None:
         super().__init__(prior, micro_batch)
         self.iterations = iterations
-        self.sigma = float(sigma or prior.sigma_min)
+        self.sigma = float(prior.sigma_min if sigma is None else sigma)
 
-    @property
-    def steps(self) -> int:
-        """Number of Langevin steps."""
-        return self.iterations
+    def levels_of_noise(self) -> Sequence[float]:
+        """Return the score's noise level, once per step."""
+        return [self.sigma] * self.iterations
 
-    def chain(
-        self, problem: Problem, streams: Streams, like: Tensor, report: Callable[[int], None]
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Run one chain per lane."""
-        s2 = self.sigma**2
+    def start(self, problem: Problem, streams: Streams, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return D(0, σ_max), and the step h of each lane."""
         x = self.prior(torch.zeros_like(like), self.prior.sigma_max)
-        start = Target(Moments(x, Isotropic(s2), 0), problem)
-        h = 0.5 * s2 / start.curvature(torch.zeros_like(x), streams)
+        around = Target(Moments(x, Isotropic(self.sigma**2)), problem)
+        return x, 0.5 * self.sigma**2 / around.curvature(torch.zeros_like(x), streams)
+
+    def step(
+        self, state: tuple[Tensor, Tensor], level: Level, problem: Problem, streams: Streams
+    ) -> Step:
+        """X ← x + h (∇ log p(y | x) + s(x, σ)) + √(2h) ξ."""
+        x, h = state
         hh = per_lane(h, x)
-        for step in range(self.iterations):
-            _, g = problem.nll_and_gradient(x)
-            drift = self.prior.score(x, self.sigma) - g
-            x = x + hh * drift + math.sqrt(2.0) * hh.sqrt() * streams.randn(like.shape[1:], like)
-            if not bool(torch.isfinite(x).all()):
-                raise self.diverged(problem.physics, step, self.sigma)
-            report(step + 1)
-        return x, {"nfe": float(self.iterations + 1), "step_size": h}
+        _, g = problem.nll_and_gradient(x)
+        drift = self.prior.score(x, self.sigma) - g
+        x = x + hh * drift + (2 * hh).sqrt() * streams.randn(x.shape[1:], x)
+        return Step(x, (x, h), {"step_size": h})
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies this sampler."""

@@ -1,11 +1,11 @@
-"""The Gaussian picture of x0 and y at one noise level, on which the particle sampler stands.
+"""The linear Gaussian model of x0 and y at one noise level, for the particle sampler.
 
     x0 ~ N(m, C),   W y = W h + W J (x0 − m) + N(0, I)
 
 Its evidence of y is the twist ψ(x_t). For a linear operator with Gaussian noise it is exact. For
 others A is regressed on x0 over points of N(m, C), and the scatter that the regression leaves joins
-the noise: where p(x0 | x_t) is wide and A bends, the data then say little, and they speak up as it
-narrows. A tangent at m instead claims that A is straight, and throws away modes that it cannot see.
+the noise: where p(x0 | x_t) is wide and A bends, the data then say little, and more as it narrows.
+A tangent at m instead claims that A is straight, and throws away modes that it cannot see.
 
 Sources: statistical linear regression, Lefebvre et al. 2002; its use in smoothing, García-Fernández
 et al. 2015 (posterior linearisation).
@@ -29,7 +29,7 @@ _BLOCK = 4_000_000
 
 
 @dataclass
-class Picture:
+class LinearModel:
     """Moments of x0 given x_t, and the whitened linear model of the measurement.
 
     Attributes:
@@ -50,9 +50,9 @@ class Picture:
     e: Tensor
     log_w: Tensor
 
-    def pick(self, index: Tensor) -> Picture:
+    def pick(self, index: Tensor) -> LinearModel:
         """Return the lanes of these indices."""
-        return Picture(*(getattr(self, f.name)[index] for f in fields(self)))
+        return LinearModel(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def evidence(self) -> Tensor:
         """Return log ψ(x_t) = log N(y; h, …), [B]."""
@@ -86,13 +86,13 @@ class Picture:
         return self.log_w + _log_evidence(e, self.a, 0.5 * (c + c.mT))
 
     def log_likelihood(self, x0: Tensor) -> Tensor:
-        """Return log p(y | x0) in this picture, up to the same constant, [B]."""
+        """Return log p(y | x0) in this model, up to the same constant, [B]."""
         r = self.e - torch.einsum("bmd,bd->bm", self.a, x0 - self.m)
         return self.log_w - 0.5 * r.square().sum(1)
 
 
-def tangent(x: Tensor, moments: Moments, problem: Problem) -> Picture:
-    """Return the picture with A linearised at m; exact for a linear A with Gaussian noise."""
+def tangent(x: Tensor, moments: Moments, problem: Problem) -> LinearModel:
+    """Return the model with A linearised at m; exact for a linear A with Gaussian noise."""
     like = moments.mean
     lin, u = problem.linearise(like)
     rows = lin.rows
@@ -106,11 +106,11 @@ def tangent(x: Tensor, moments: Moments, problem: Problem) -> Picture:
     a = rows.flatten(2).expand(len(like), -1, -1)
     e = problem.likelihood.residual(u, problem.y).flatten(1)
     c, root = _matrices(moments.covariance, like)
-    return Picture(x, like.flatten(1), c, root, a, e, _log_whitening(problem, u))
+    return LinearModel(x, like.flatten(1), c, root, a, e, _log_whitening(problem, u))
 
 
-def regressed(x: Tensor, moments: Moments, problem: Problem, points: int) -> Picture:
-    """Return the picture with A regressed over `points` points of N(m, C), and no derivative."""
+def regressed(x: Tensor, moments: Moments, problem: Problem, points: int) -> LinearModel:
+    """Return the model with A regressed over `points` points of N(m, C), and no derivative."""
     like = moments.mean
     c, root = _matrices(moments.covariance, like)
     z = _points(points, like)
@@ -120,7 +120,7 @@ def regressed(x: Tensor, moments: Moments, problem: Problem, points: int) -> Pic
         for k in torch.arange(len(like)).split(lanes)
     ]
     a, e, log_w = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Picture(x, like.flatten(1), c, root, a, e, log_w)
+    return LinearModel(x, like.flatten(1), c, root, a, e, log_w)
 
 
 def _regressed(

@@ -20,7 +20,8 @@ exactly 1 for a Gaussian prior with a linear operator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,15 +30,40 @@ from torch import Tensor
 from sciinv import conditionals
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
+from sciinv.kernels import Level
 from sciinv.likelihoods import Gaussian
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
-from sciinv.samplers.base import Sampler
-from sciinv.samplers.linear_model import Picture, regressed, tangent
+from sciinv.samplers.base import Sampler, Step
+from sciinv.samplers.linear_model import LinearModel, regressed, tangent
 from sciinv.seeds import Streams
 
 # Beyond this many unknowns regressing A costs more than it gives: a tangent serves.
 _REGRESSION_LIMIT = 128
+
+
+MOST_PIXELS, MOST_DATA = 4096, 2048  # dense matrices of that size per draw
+
+
+@dataclass
+class Group:
+    """The particles of one group between two levels.
+
+    Attributes:
+        model: The linear model of the data at each particle.
+        log_w: Log weights, [B].
+        own: The stream that the lanes share.
+        like: An image batch.
+        resampled: How often the group was resampled.
+        lowest: The lowest effective share so far.
+    """
+
+    model: LinearModel
+    log_w: Tensor
+    own: Streams
+    like: Tensor
+    resampled: int = 0
+    lowest: float = 1.0
 
 
 class Particles(Sampler):
@@ -73,86 +99,78 @@ class Particles(Sampler):
     ) -> None:
         super().__init__(prior, group)
         self.conditional = conditionals.build(conditional, prior)
-        self.sigmas = edm_grid(sigma_max or prior.sigma_max, sigma_min or prior.sigma_min, levels)
+        self.sigmas = edm_grid(
+            prior.sigma_max if sigma_max is None else sigma_max,
+            prior.sigma_min if sigma_min is None else sigma_min,
+            levels,
+        )
         self.threshold, self.points = threshold, points
 
-    @property
-    def steps(self) -> int:
-        """Number of noise levels."""
-        return len(self.sigmas)
+    def levels_of_noise(self) -> Sequence[float]:
+        """Return the noise levels."""
+        return [float(s) for s in self.sigmas]
 
-    def chain(
-        self, problem: Problem, streams: Streams, like: Tensor, report: Callable[[int], None]
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Run one group of particles."""
-        done = 0
-
-        def count(level: int) -> None:
-            nonlocal done
-            done = level
-            report(level)
-
-        try:
-            return self._run(problem, streams, like, count)
-        except torch.linalg.LinAlgError as error:
-            raise self.diverged(problem.physics, done, float(self.sigmas[done])) from error
-
-    def _run(
-        self, problem: Problem, streams: Streams, like: Tensor, report: Callable[[int], None]
-    ) -> tuple[Tensor, dict[str, Tensor | float]]:
-        b, d = len(like), like[0].numel()
-        if d > 4096 or problem.y[0].numel() > 2048:
+    def start(self, problem: Problem, streams: Streams, like: Tensor) -> Group:
+        """Return the group at the highest level."""
+        d = like[0].numel()
+        if d > MOST_PIXELS or problem.y[0].numel() > MOST_DATA:
             raise ConfigError(
                 "The particle sampler is for small problems",
-                expected="up to 4,096 pixels and 2,048 data",
+                expected=f"up to {MOST_PIXELS:,} pixels and {MOST_DATA:,} data",
                 got=f"{d} pixels, {problem.y[0].numel()} data",
                 remedy="use samplers.DAPS",
             )
         own = Streams([(*streams.keys[0], "group")])  # what the lanes of a group share
-        x = self.sigmas[0] * streams.randn((d,), like)
-        picture = self._look(x, float(self.sigmas[0]), problem, like, streams)
-        log_w = picture.evidence()
-        resampled, lowest = 0, 1.0
-        nfe = 1
-        for i in range(len(self.sigmas) - 1):
-            now, then = float(self.sigmas[i]), float(self.sigmas[i + 1])
-            share = self._share(log_w)
-            lowest = min(lowest, share)
-            if share < self.threshold:
-                picture, resampled = picture.pick(self._resample(log_w, own)), resampled + 1
-                log_w = torch.zeros_like(log_w)
-            q = (then / now) ** 2
-            s2 = then**2 * (1 - q)
-            x0 = picture.draw(streams)
-            x = q * picture.x + (1 - q) * x0 + math.sqrt(s2) * streams.randn((d,), like)
-            predicted = picture.predicted(x, q, s2)
-            picture = self._look(x, then, problem, like, streams)
-            nfe += 1
-            log_w = log_w + picture.evidence() - predicted
-            if not bool(torch.isfinite(log_w).any()):
-                raise self.diverged(problem.physics, i + 1, then)
-            report(i + 1)
-        x0 = picture.draw(streams)
+        x = float(self.sigmas[0]) * streams.randn((d,), like)
+        model = self._model(x, float(self.sigmas[0]), problem, like, streams)
+        return Group(model, model.evidence(), own, like)
+
+    def step(self, state: Group, level: Level, problem: Problem, streams: Streams) -> Step:
+        """x_{t−1} by the reverse bridge to x0 ~ p(x0 | x_t, y); weights by what it left out."""
+        model, log_w = state.model, state.log_w
+        state.lowest = min(state.lowest, self._share(log_w))
+        if not level.sigma_next:
+            return Step(model.draw(streams).reshape(state.like.shape), state)
+        if self._share(log_w) < self.threshold:
+            model, state.resampled = (
+                model.pick(self._resample(log_w, state.own)),
+                state.resampled + 1,
+            )
+            log_w = torch.zeros_like(log_w)
+        q = (level.sigma_next / level.sigma) ** 2
+        s2 = level.sigma_next**2 * (1 - q)
+        x0 = model.draw(streams)
+        x = q * model.x + (1 - q) * x0 + math.sqrt(s2) * streams.randn(x0.shape[1:], x0)
+        predicted = model.predicted(x, q, s2)
+        model = self._model(x, level.sigma_next, problem, state.like, streams)
+        log_w = log_w + model.evidence() - predicted
+        if not bool(torch.isfinite(log_w).any()):
+            raise self.diverged(problem.physics, level.index + 1, level.sigma_next)
+        state.model, state.log_w = model, log_w
+        return Step(x0.reshape(state.like.shape), state)
+
+    def finish(self, last: Step, problem: Problem, streams: Streams) -> Step:
+        """Resample once more, by the true likelihood, in an order of the group's own stream."""
+        state: Group = last.state
+        x0, log_w = last.x0, state.log_w
         if not (problem.linear and isinstance(problem.likelihood, Gaussian)):
             # The last draw is of the linearised data: weigh by what the true likelihood says.
-            log_w = log_w - problem.nll(x0.reshape(like.shape)) - picture.log_likelihood(x0)
-        lowest = min(lowest, self._share(log_w))
-        pick = self._resample(log_w, own)
-        x0 = x0[pick]
-        report(len(self.sigmas))
-        ancestors = float(len(torch.unique(pick))) / b
-        return x0.reshape(like.shape), {
-            "nfe": float(nfe),
-            "ess": lowest * b,
+            log_w = log_w - problem.nll(x0) - state.model.log_likelihood(x0.flatten(1))
+        lowest = min(state.lowest, self._share(log_w))
+        pick = self._resample(log_w, state.own)
+        number = float(len(log_w))
+        stats = {
+            "ess": lowest * number,
             "effective_share": lowest,
-            "resampled": float(resampled),
-            "distinct": ancestors,
+            "resampled": float(state.resampled),
+            "distinct": float(len(torch.unique(pick))) / number,
         }
+        return Step(x0[pick], state, {k: log_w.new_full((len(x0),), v) for k, v in stats.items()})
 
-    def _look(
+    def _model(
         self, x: Tensor, sigma: float, problem: Problem, like: Tensor, streams: Streams
-    ) -> Picture:
-        """Return the picture at x_t."""
+    ) -> LinearModel:
+        """Return the linear model of the data at x_t."""
         moments = self.conditional(x.reshape(like.shape), sigma, streams)
         exact = problem.linear and isinstance(problem.likelihood, Gaussian)
         if exact or not self.points or x.shape[1] > _REGRESSION_LIMIT:
@@ -170,7 +188,9 @@ class Particles(Sampler):
         n = len(log_w)
         w = torch.softmax(torch.nan_to_num(log_w, nan=-math.inf), 0)
         points = (torch.arange(n, device=w.device) + own.rand((), w)) / n
-        return torch.searchsorted(w.cumsum(0), points.to(w)).clamp_max(n - 1)
+        index = torch.searchsorted(w.cumsum(0), points.to(w)).clamp_max(n - 1)
+        # Systematic resampling sorts: without this, neighbouring draws would be relatives.
+        return index[own.rand((n,), w)[0].argsort()]
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies this sampler."""

@@ -183,7 +183,7 @@ class TestRun:
         assert any("resumed at step 3" in line for line in lines)
 
     def test_a_finished_run_is_exported_again_or_decays_once_more(self, config, monkeypatch):
-        monkeypatch.setattr(training, "export", lambda config, log: None)
+        monkeypatch.setattr(training, "export", lambda config, **others: None)
         training.train(config, finish=True, log=quiet)
         checkpoint = Path(config.checkpoints) / "toy.safetensors"
         state = training.start(config, family("blackholes"))

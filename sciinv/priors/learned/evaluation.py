@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sciinv.diffusion import edm_grid
 from sciinv.priors.learned.network import LearnedPrior
+from sciinv.priors.phantoms.family import Family
 from sciinv.seeds import stream_seed
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -101,6 +102,35 @@ def unconditional(
                 x = x + (s_next - s) * (d + d_next) / 2
             out.append(prior(x, levels[-1]))
     return torch.cat(out)
+
+
+def memorised(prior: LearnedPrior, kind: Family, unseen: int, seed: int, count: int = 16) -> str:
+    """Say how near samples are to training images, against images that were held out.
+
+    Compared are as many training images as were held out; distances are root mean squares a pixel.
+    """
+    drawn = unconditional(prior, count, kind.shape, seed=seed + 1)
+    u = (drawn - kind.offset) / kind.scale
+    many = max(unseen, 32)
+    near, far = (
+        _nearest(u, kind.augment(kind.pool(seed, block, many, None).float(), _stream(seed)))
+        for block in (1, 0)
+    )
+    ratio = float((near / far).median())
+    return (
+        f"{count} samples: nearest of {many} training images {float(near.mean()):.3g} u, of the "
+        f"held-out ones {float(far.mean()):.3g} u, median ratio {ratio:.2f} "
+        + ("(no nearer than unseen images)" if ratio > 0.85 else "(NEARER: samples are copies)")
+    )
+
+
+def _stream(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _nearest(samples: Tensor, known: Tensor) -> Tensor:
+    a, b = (x.norm(dim=1) if x.shape[1] == 2 else x[:, 0] for x in (samples, known))
+    return torch.cdist(a.flatten(1), b.flatten(1)).amin(1) / a[0].numel() ** 0.5
 
 
 def picture(images: Tensor, path: Path, columns: int = 8) -> None:

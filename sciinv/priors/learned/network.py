@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from sciinv.errors import PriorError
 from sciinv.priors.base import Prior, check_channels, sigma_like
+from sciinv.priors.learned.linear import LinearSkip
+from sciinv.priors.learned.planes import blur, constant_phase, pad, slow_phase, turn, unit
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
 
@@ -33,6 +35,9 @@ class NetworkSpec:
             tells F where it is, and what to return where nothing can be seen through the noise.
         phase: Take the slow phase off a complex image (channels real, imaginary) before F and put
             it back after, so that D(e^{iθ} x, σ) = e^{iθ} D(x, σ) whatever the weights.
+        turn: Take one constant phase off instead. In strong noise the slow phase is itself noise,
+            which F could not undo; the phase of the strongest slow waves is not.
+        linear: Let D be the class's Wiener filter plus what F adds (see `learned.linear`).
     """
 
     channels: int = 1
@@ -42,6 +47,8 @@ class NetworkSpec:
     highpass: bool = False
     mean_size: tuple[int, int] | None = None
     phase: bool = False
+    turn: bool = False
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,38 +111,55 @@ class EDMNetwork(nn.Module):
         folded = spec.channels * spec.patch**2
         if spec.mean_size is not None:
             self.register_buffer("mean", torch.zeros(1, spec.channels, *spec.mean_size))
+        if spec.linear:
+            self.linear = LinearSkip()
+        shown = 1 + spec.highpass + (spec.mean_size is not None) + spec.linear
         # deepinv adds the channel of the second map.
         self.unet = DRUNet(
-            in_channels=folded * (1 + spec.highpass + (spec.mean_size is not None)) + 1,
+            in_channels=folded * shown + 1,
             out_channels=folded,
             nc=tuple(spec.nc),
             nb=spec.nb,
             act_mode="r",  # not in place, for torch.func
             pretrained=None,
         )
+        if spec.linear:
+            with torch.no_grad():
+                self.unet.m_tail.weight.zero_()  # start from the filter
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return D_u(x, σ); x [B, C, H, W] of any H, W; σ [B, 1, 1, 1]."""
-        var = sigma**2 + self.sigma_data**2
-        c_skip, c_out, c_in = (
-            self.sigma_data**2 / var,
-            sigma * self.sigma_data / var.sqrt(),
-            1 / (var.sqrt()),
-        )
-        return c_skip * x + c_out * self.raw(c_in * x, sigma).to(x.dtype)
+        skip, c_out, raw = self.parts(x, sigma)
+        return skip + c_out * raw.to(x.dtype)
 
-    def raw(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Return F(x, ln σ / 4) for an already scaled x."""
+    def parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return c_skip x (or W x), c_out and F, of which D_u = c_skip x + c_out F."""
+        root = (sigma**2 + self.sigma_data**2).sqrt()
+        if self.spec.linear:
+            skip, size, c_out = self.linear(x, sigma)
+            return skip, c_out, self.raw(x / root, sigma, skip / size)
+        skip, c_out = self.sigma_data**2 / root**2 * x, sigma * self.sigma_data / root
+        return skip, c_out, self.raw(x / root, sigma)
+
+    def raw(self, x: Tensor, sigma: Tensor, more: Tensor | None = None) -> Tensor:
+        """Return F(x, ln σ / 4) for an already scaled x; `more` is shown to it beside x."""
         H, W = x.shape[-2:]
         p, own = self.spec.patch, self.unet.m_tail.weight.dtype
-        x = _pad(x, 8 * p)
-        if self.spec.phase:
-            slow = _slow_phase(x)
-            x = _turn(x, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
-        parts = [x.to(own)]
+        x = pad(x, 8 * p)
+        parts = [x]
+        if more is not None:
+            parts.append(pad(more, 8 * p))
+        turned = self.spec.phase or self.spec.turn
+        if turned:
+            # the best linear estimate has the best phase, at the scale that the noise leaves
+            slow = constant_phase(x) if self.spec.turn else slow_phase(x)
+            slow = unit(parts[1]) if self.spec.phase and more is not None else slow
+            parts = [turn(part, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
+                     for part in parts]  # fmt: skip
+        parts = [part.to(own) for part in parts]
         if self.spec.highpass:
             magnify = (sigma**2 + self.sigma_data**2).sqrt() / sigma
-            fine = (parts[0] - _blur(parts[0])) * magnify.to(own)
+            fine = (parts[0] - blur(parts[0])) * magnify.to(own)
             parts.append(4 * torch.tanh(fine / 4))
         if self.spec.mean_size is not None:
             if tuple(self.spec.mean_size) != (H, W):
@@ -144,7 +168,7 @@ class EDMNetwork(nn.Module):
                     expected=f"H, W = {tuple(self.spec.mean_size)}",
                     got=(H, W),
                 )
-            parts.append(_pad(self.mean / self.sigma_data, 8 * p).to(own).expand_as(parts[0]))
+            parts.append(pad(self.mean / self.sigma_data, 8 * p).to(own).expand_as(parts[0]))
         if p > 1:
             parts = [F.pixel_unshuffle(part, p) for part in parts]
         low, high = self.sigma_range
@@ -153,48 +177,9 @@ class EDMNetwork(nn.Module):
         x = self.unet.forward_unet(torch.cat([parts[0], maps, *parts[1:]], 1))
         if p > 1:
             x = F.pixel_shuffle(x, p)
-        if self.spec.phase:
-            x = _turn(x.to(slow.dtype), slow)
+        if turned:
+            x = turn(x.to(slow.dtype), slow)
         return x[..., :H, :W]
-
-
-def _slow_phase(x: Tensor) -> Tensor:
-    """Return the unit complex numbers [B, 2, H, W] of x blurred over about 7 pixels (sd)."""
-    coarse = F.avg_pool2d(x, 8)
-    coarse = F.avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)
-    slow = F.interpolate(coarse, size=x.shape[-2:], mode="bilinear", align_corners=False)
-    return slow / (slow.square().sum(1, keepdim=True) + 1e-12).sqrt()
-
-
-def _turn(x: Tensor, by: Tensor) -> Tensor:
-    """Return the complex product of two-channel images."""
-    re, im = x[:, :1], x[:, 1:]
-    c, s = by[:, :1], by[:, 1:]
-    return torch.cat([c * re - s * im, c * im + s * re], 1)
-
-
-def _blur(x: Tensor) -> Tensor:
-    """Binomial blur over 5 × 5 pixels; the edges are repeated."""
-    for axis in (-1, -2):
-        size = x.shape[axis]
-        here = torch.arange(size, device=x.device)
-        moved = [x.index_select(axis, (here + k).clamp(0, size - 1)) for k in (-2, -1, 1, 2)]
-        x = (6 * x + 4 * (moved[1] + moved[2]) + moved[0] + moved[3]) / 16
-    return x
-
-
-def _pad(x: Tensor, multiple: int) -> Tensor:
-    """Mirror x at the bottom and right edges up to the next multiple."""
-    H, W = x.shape[-2:]
-    for axis, size in ((-1, W), (-2, H)):
-        more = -size % multiple
-        if more:
-            # Mirror as often as needed, also where the image is smaller than the padding.
-            period = max(2 * size - 2, 1)
-            index = torch.arange(size + more, device=x.device) % period
-            index = torch.where(index < size, index, period - index)
-            x = x.index_select(axis, index)
-    return x
 
 
 class LearnedPrior(Prior):
@@ -256,6 +241,7 @@ class LearnedPrior(Prior):
         self.metadata = dict(metadata or {})
         self.requires_grad_(False)
         self.eval()
+        self.to(memory_format=torch.channels_last)  # fresh or loaded, the same bits
 
     def forward(self, x: Tensor, sigma: float | Tensor, **kwargs: Any) -> Tensor:
         """Return D(x, σ); x [B, C, H, W] and σ (a number or [B]) in physical units.

@@ -34,6 +34,8 @@ class TrainConfig:
         highpass: Whether the network also gets the image's fine structure in units of σ.
         mean: Whether it also gets the mean image of the class (families of one fixed size).
         phase: Whether the slow phase of complex images is taken off before the network.
+        turn: Whether one constant phase is taken off instead.
+        linear: Whether the network adds to the class's Wiener filter (for high σ).
         sigma_data: Root mean square of the images, units of u.
         sigma_min: Smallest σ that the prior shall serve, units of u.
         sigma_max: Largest, units of u.
@@ -41,7 +43,8 @@ class TrainConfig:
         p_std: Its standard deviation.
         batch: Images per step.
         steps: Steps at which the decay begins when `finish` does not begin it earlier.
-        decay: Steps of the final decay of the learning rate to zero.
+        minutes: Minutes after which the run ends, its decay included; 0: by steps alone.
+        decay: Steps of the final decay of the learning rate to zero, where no clock ends the run.
         warmup: Steps of its rise.
         rate: Learning rate of Adam.
         clip: Largest norm of the gradient.
@@ -52,7 +55,9 @@ class TrainConfig:
         validation: Held-out images.
         seed: Seed of everything.
         threads: CPU threads.
+        device: Where the network is trained: "auto" (a GPU where there is one), "cpu", "cuda".
         checkpoint_every: Steps between checkpoints.
+        command: What the card says made the prior; empty: `sciinv train` with this file.
         output: Folder of the prior and its card.
         checkpoints: Folder of the checkpoints.
     """
@@ -68,6 +73,8 @@ class TrainConfig:
     highpass: bool = False
     mean: bool = False
     phase: bool = False
+    turn: bool = False
+    linear: bool = False
     sigma_data: float = 0.5
     sigma_min: float = 0.01
     sigma_max: float = 30.0
@@ -75,6 +82,7 @@ class TrainConfig:
     p_std: float = 1.7
     batch: int = 16
     steps: int = 1_000_000
+    minutes: float = 0.0
     decay: int = 2000
     warmup: int = 300
     rate: float = 1.5e-3
@@ -86,7 +94,9 @@ class TrainConfig:
     validation: int = 128
     seed: int = 0
     threads: int = 1
+    device: str = "auto"
     checkpoint_every: int = 500
+    command: str = ""
     output: str = "data/priors"
     checkpoints: str = "results/checkpoints"
 
@@ -116,7 +126,7 @@ class TrainConfig:
                     values[key] = value = float(value)
             fits = isinstance(value, int | float if kind is float else kind)
             positive = value > 0 if kind in (int, float) and fits else True
-            if key in ("p_mean", "seed", "high_above"):
+            if key in ("p_mean", "seed", "high_above", "minutes"):
                 positive = True
             if key == "nc":
                 fits = fits and len(value) == 4 and all(isinstance(n, int) and n > 0 for n in value)
@@ -170,7 +180,8 @@ class Pool:
         stream = torch.Generator().manual_seed(stream_seed(c.seed, "batch", step))
         picks = torch.randint(0, self.slots * c.block, (c.batch,), generator=stream).tolist()
         images = torch.stack([self.blocks[p // c.block][p % c.block] for p in picks]).float()
-        return self.kind.augment(images, stream)
+        images = self.kind.augment(images, stream)
+        return images if self.kind.vary is None else self.kind.vary(images, stream)
 
 
 def images_of(

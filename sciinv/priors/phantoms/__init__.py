@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from sciinv.priors.phantoms import blackholes, brains, discs
+from sciinv.priors.phantoms import blackholes, brains, discs, heads
 from sciinv.priors.phantoms.family import Family, dihedral
 from sciinv.registry import find
 
-FAMILIES: dict[str, Family] = {f.name: f for f in (blackholes.FAMILY, discs.FAMILY, brains.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    f.name: f for f in (blackholes.FAMILY, brains.FAMILY, discs.FAMILY, heads.FAMILY, heads.CROPS)
+}
 
 __all__ = ["FAMILIES", "Family", "dihedral", "family"]
 

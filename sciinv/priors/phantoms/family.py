@@ -29,6 +29,9 @@ class Family:
         licence: Licence of the source data, for the model card.
         summary: One sentence on the class, for the model card.
         limits: What the class lacks, so what a prior of it is not good for.
+        split: (source, held out?) → what the images of one side are made from, where people or
+            objects are either trained on or held out; block 0 of a seed is held out.
+        vary: Changes a training batch as a whole (its size, its orientation), or None.
     """
 
     name: str
@@ -45,9 +48,13 @@ class Family:
     licence: str
     summary: str
     limits: str
+    split: Callable[[object, bool], object] | None = None
+    vary: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
     def pool(self, seed: int, block: int, count: int, source: object) -> Tensor:
         """Return `count` pool images as float16 [N, C, H', W']; equal keys, equal images."""
+        if self.split is not None:
+            source = self.split(source, block == 0)
         images = [
             self.generate(np.random.default_rng([seed, block, i]), source) for i in range(count)
         ]
