@@ -47,7 +47,9 @@ def convert(
     """
     from sciinv.commands.output import key_values, number_range, progress
     from sciinv.config import Data
+    from sciinv.readers.parts.looks import warnings_of
     from sciinv.steps.convert import convert
+    from sciinv.store import open_measurement
 
     path = raw[0] if len(raw) == 1 else tuple(raw)
     data = Data(reader, path, key_values(option, "--option"))
@@ -60,6 +62,8 @@ def convert(
             progress=report,
             overwrite=overwrite,
         )
+    for sentence in warnings_of(open_measurement(out)):
+        typer.echo(f"warning: {sentence}", err=True)
     typer.echo(out)
 
 
