@@ -67,6 +67,40 @@ class MeasurementSpec:
     coords: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """A number of the instrument that nobody knows exactly; the sampler draws it with the image.
+
+    Either `groups` says which data it is added to, or it enters through the operator's `at`.
+
+    Attributes:
+        name: Its variable in the result, e.g. "detector_shift".
+        mean: Prior mean.
+        sd: Prior standard deviation, above 0; the prior is a Gaussian.
+        units: Physical unit.
+        groups: For an offset: the group of each component of the measurement (integers from 0, −1
+            for none) that broadcasts to the measurement without its batch. Each group has its own
+            value. None for a parameter of `at`.
+        dim: For an offset with several groups: what a group is, e.g. "detector".
+    """
+
+    name: str
+    mean: float
+    sd: float
+    units: str = "1"
+    groups: Tensor | None = None
+    dim: str = "group"
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.mean) and np.isfinite(self.sd) and self.sd > 0):
+            raise OperatorError(
+                f"The prior of the unknown {self.name} is no distribution",
+                expected="a finite mean and a finite standard deviation above 0",
+                got=f"mean {self.mean}, sd {self.sd}",
+                remedy="give the standard deviation that is known of it, or leave the unknown out",
+            )
+
+
 class Declared:
     """Mixin for deepinv physics whose domain and codomain are declared and checked.
 
@@ -74,11 +108,19 @@ class Declared:
     `classical(y) -> dict[str, Tensor]`, the field's usual reconstructions by name, and
     `likelihood`, a `sciinv.likelihoods` object, where `noise_model` cannot say the noise.
 
+    `unknowns` are numbers of the instrument that are drawn with the image. Those without `groups`
+    enter through `at(theta) -> Physics`, a cheap view of the operator with the values theta [B, P]
+    (in the order declared, one row per lane): it has A, and A_adjoint or A_vjp, as the operator
+    itself. `noise_groups`, integers that broadcast to the measurement without its batch, says
+    which data share a noise scale where that is drawn.
+
     `float64_parameters` names the constructor's arrays that decide where the samples lie (angles,
     a trajectory): `from_measurement` hands them over in float64 whatever the dtype of the data.
     """
 
     float64_parameters: ClassVar[tuple[str, ...]] = ()
+    unknowns: tuple[Unknown, ...] = ()
+    noise_groups: Tensor | None = None
 
     image_spec: ImageSpec
     measurement_spec: MeasurementSpec

@@ -17,8 +17,8 @@ from sciinv.seeds import Streams
 from sciinv.solvers import Linearised, Whitened, solve_dual
 
 # The share of the next level's noise that the error of a solve may be, in the worst octave of
-# spatial frequency. Tried on a brain and a disc: 0.2 and 0.4 give draws of the same χ² and score, and
-# the last fifth of the levels costs little to solve well.
+# spatial frequency. Tried on a brain and a disc: 0.2 and 0.4 give draws of the same χ² and score,
+# and the last fifth of the levels costs little to solve well.
 EARLY, LATE, LATE_FROM = 0.4, 0.1, 0.8
 LAST = 0.3  # at the last level there is no next one: this share of its own noise stands for it
 TRIAL = 8  # iterations after which the better of two preconditioners shows
@@ -71,7 +71,8 @@ class Exact(Kernel):
             temper = solve.temper
             r = (residual + math.sqrt(temper) * noise) / temper
             scale = level.sigma_next or LAST * level.sigma
-            d, error, iterations = solve.solve(r, scale, LATE if late else EARLY, self.max_iter)
+            tol = LATE if late else EARLY
+            d, error, iterations = solve.solve(r, scale, tol, self.max_iter, problem.nats)
             if late and not bool((error <= self.accept_error).all()):
                 raise self._unconverged(problem, error, iterations)
         stats = {"residual": error}
