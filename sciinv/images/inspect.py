@@ -128,7 +128,8 @@ def _usable(images: ImageSet, where: Path, labels: bool) -> ImageSet:
             where=where,
             expected=f"at least {FEWEST} that differ, better {FEW} and more",
             got=len(images.values),
-            remedy="add images; for volumes take all slices (--axis); see docs/priors.md",
+            remedy="add images; for volumes take all slices (--axis); see "
+            "docs/guides/bring-a-prior.md",
         )
     values = np.unique(images.values[:: max(1, len(images.values) // 32)])
     if len(values) <= 8 and not labels:
