@@ -13,6 +13,7 @@ from sciinv.commands.output import Network, Overwrite
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(train)
+    app.command("import-prior")(import_prior)
     app.command("fit-widths")(fit_widths)
     app.command()(benchmark)
     app.command()(calibrate)
@@ -134,6 +135,74 @@ def _train_configured(
         training.export(chosen)
     else:
         training.train(chosen, finish=finish, resume=not fresh, max_steps=max_steps)
+
+
+def import_prior(
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            help="Weights of EDM (.pkl), InverseBench, guided-diffusion, lucidrains, "
+            "Lightning or deepinv (.pt, .ckpt, .safetensors), or a diffusers folder."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .yaml file to write.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Clean images for the widths, not trained on.")
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=0, help="Draws of the prior for the widths where there are none.")
+    ] = 32,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of such a draw.")] = 60,
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels of the widths.")] = 12,
+    network: Annotated[
+        str | None, typer.Option(help="Class of the network, e.g. deepinv.models:DRUNet.")
+    ] = None,
+    arguments: Annotated[
+        str | None, typer.Option(help="Arguments of the class, a JSON object.")
+    ] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="epsilon, v or x0, where the file does not say it.")
+    ] = None,
+    sigma_data: Annotated[float | None, typer.Option(help="EDM: rms of the images, 0.5.")] = None,
+    sigma_min: Annotated[float | None, typer.Option(help="Smallest σ, network's units.")] = None,
+    sigma_max: Annotated[float | None, typer.Option(help="Largest σ, network's units.")] = None,
+    shape: Annotated[str | None, typer.Option(help="C,H,W of an image.")] = None,
+    units: Annotated[str | None, typer.Option(help="Unit of a pixel value.")] = None,
+    offset: Annotated[float | None, typer.Option(help="Physical value of u = 0.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Physical value of one unit of u.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of draws and noise.")] = 0,
+) -> None:
+    """Describe a network that was trained elsewhere, and fit its widths.
+
+    A pickle is never opened as one: tensors are taken from it, and nothing in it is run.
+    """
+    from sciinv.commands.output import json_object
+    from sciinv.errors import ConfigError
+    from sciinv.steps import import_prior as step
+
+    size = None
+    if shape is not None:
+        try:
+            size = [int(n) for n in shape.split(",")]
+        except ValueError:
+            size = []
+        if len(size) != 3 or min(size) < 1:
+            raise ConfigError("The shape is no C,H,W", where="--shape", got=shape,
+                              expected="three whole numbers joined by commas",
+                              remedy="e.g. --shape 1,64,64")  # fmt: skip
+    stated = {
+        "network": network, "arguments": json_object(arguments, "--arguments"),
+        "prediction": prediction, "sigma_data": sigma_data, "sigma_min": sigma_min,
+        "sigma_max": sigma_max, "shape": size, "channels": size and size[0], "units": units,
+        "offset": offset, "scale": scale,
+    }  # fmt: skip
+    say = lambda line: typer.echo(line, err=True)  # noqa: E731
+    typer.echo(
+        step.import_prior(
+            weights, output, stated, images=images, draws=draws, steps=steps, levels=levels,
+            seed=seed, say=say,
+        )
+    )  # fmt: skip
 
 
 def fit_widths(
