@@ -53,7 +53,9 @@ class GaussNewton(Kernel):
                 remedy="use kernel='langevin' with the score-based conditional",
             )
         if problem.reduced is not None and not isinstance(moments.covariance, Implicit):
-            return reduced.draw(moments, problem, streams, self.newton, 2 * self.moves, self.enough)
+            return reduced.draw(
+                moments, problem, streams, self.newton, 2 * self.moves, 5 * self.enough
+            )
         z_star, residual = self._mode(moments, problem)
         m, c = moments.mean, moments.covariance
         x_star = m + c.sqrt(z_star)

@@ -53,11 +53,14 @@ class Coordinates:
         eye = torch.eye(g.shape[-1], dtype=g.dtype, device=g.device)
         self.root = torch.linalg.cholesky(g + JITTER * scale * eye)
         self.start = (m.flatten(1) @ rows.flatten(1).mT).double()  # R m
-        self.like = self.start
+        self.first = self.start @ self.q.mT  # F m
+        self.slope = self.q @ self.root  # ∂(F x)/∂w
 
     def coordinates(self, w: Tensor) -> Tensor:
         """Return F x, [B, P], of images with these w [B, r]."""
-        return (self.start + (self.root @ w[..., None]).squeeze(-1)) @ self.q.mT
+        if len(self.slope) == 1:
+            return self.first + w @ self.slope[0].mT
+        return self.first + (self.slope @ w[..., None]).squeeze(-1)
 
     def nll(self, w: Tensor) -> Tensor:
         """Return −log p(y | w), [B]."""
@@ -65,17 +68,21 @@ class Coordinates:
         return self.problem.likelihood.nll(u, self.y)
 
     def linearise(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the whitened residual e [B, M] and slope J [B, M, r] with e(w + d) ≈ e − J d."""
+        """Return the whitened residual e [B, M] and slope J [B, M, r] with e(w + d) ≈ e − J d.
+
+        J is rounded to single precision: the accept step holds for whatever J the moves are made
+        with.
+        """
         v = self.coordinates(w)
         u = self.physics.of_coordinates(v)
         likelihood = self.problem.likelihood
-        j = self.physics.jacobian_of_coordinates(v) @ (self.q @ self.root)
+        j = self.physics.jacobian_of_coordinates(v.float()) @ self.slope.float()
         b, m, r = j.shape
         columns = j.mT.reshape(b * r, m)
-        j = likelihood.whiten(columns, u.repeat_interleave(r, 0)).reshape(b, r, m).mT
+        j = likelihood.whiten(columns, u.float().repeat_interleave(r, 0)).reshape(b, r, m).mT
         y = self.y
         d = likelihood.difference(y, u) if isinstance(likelihood, Gaussian) else y - u
-        return likelihood.whiten(d, u), j
+        return likelihood.whiten(d, u), j.double()
 
     def image(self, w: Tensor, streams: Streams) -> Tensor:
         """Return x0 ~ p(x0 | x_t, w)."""
@@ -97,7 +104,7 @@ def draw(
     top = mode(data, newton, enough)
     e, j = data.linearise(top)
     eye = torch.eye(top.shape[1], dtype=top.dtype, device=top.device)
-    factor = torch.linalg.cholesky(eye + j.mT @ j)
+    factor = torch.linalg.cholesky(eye + gram(j))
     e_top = e + (j @ top[..., None]).squeeze(-1)
     mu = torch.cholesky_solve(j.mT @ e_top[..., None], factor).squeeze(-1)
 
@@ -127,16 +134,22 @@ def draw(
     return Draw(data.image(w, streams), stats | {"residual": torch.zeros_like(value)})
 
 
+def gram(j: Tensor) -> Tensor:
+    """Return Jᵀ J, [B, r, r], from single-precision products."""
+    single = j.float()
+    return (single.mT @ single).double()
+
+
 def mode(data: Coordinates, steps: int, enough: float) -> Tensor:
     """Return w near the mode of N(w; 0, I) p(y | w): damped Gauss–Newton, [B, r]."""
-    w = torch.zeros_like(data.like)
+    w = torch.zeros_like(data.start)
     best = data.nll(w)
     active = torch.ones_like(best, dtype=torch.bool)
     eye = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
     for _ in range(steps):
         e, j = data.linearise(w)
         right = j.mT @ (e[..., None] + j @ w[..., None])
-        full = torch.cholesky_solve(right, torch.linalg.cholesky(eye + j.mT @ j)).squeeze(-1)
+        full = torch.cholesky_solve(right, torch.linalg.cholesky(eye + gram(j))).squeeze(-1)
         size, moved, before, w_next = 1.0, ~active, best, w
         for _ in range(6):
             trial = w + size * (full - w)

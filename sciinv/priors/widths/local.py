@@ -105,8 +105,15 @@ class LocalWidths:
         net = self.network.to(x_hat.device, torch.float32)
         x = ((x_hat - self.offset) / self.unit).float()
         log_sigma = x.new_full((len(x), 1, 1, 1), math.log(sigma / self.unit))
-        s2 = self.mean_at(sigma) * net(x, log_sigma).exp()
-        return s2.to(x_hat).expand_as(x_hat)
+        if (
+            x.device.type == "cpu"
+        ):  # lane by lane: its maps then stay in the cache, at half the time
+            logs = torch.cat(
+                [net(*lane) for lane in zip(x.split(1), log_sigma.split(1), strict=True)]
+            )
+        else:
+            logs = net(x, log_sigma)
+        return (self.mean_at(sigma) * logs.exp()).to(x_hat).expand_as(x_hat)
 
     def mean_at(self, sigma: float) -> float:
         """Return r(σ)², never above σ²."""
