@@ -314,9 +314,24 @@ def benchmark(
         list[str] | None,
         typer.Option(help="gaussian, mixture, large, nonlinear, robust or speed; may be repeated."),
     ] = None,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE.py:NAME of a function (prior, physics, y, draws, seed) → draws; repeatable."
+        ),
+    ] = None,
+    speed: Annotated[
+        bool, typer.Option(help="Price of a draw of the shipped problems, by its parts, instead.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare the samplers with exact posteriors, and write the table."""
+    if speed:
+        from sciinv.calibration.benchmark.speed import write
+
+        typer.echo(write(out, overwrite, lambda line: typer.echo(line, err=True)))
+        return
+    from sciinv.calibration.benchmark.foreign import named
     from sciinv.calibration.benchmark.run import GROUPS, run
     from sciinv.errors import ConfigError
 
@@ -331,4 +346,5 @@ def benchmark(
             remedy="name a known group",
         )
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
-    typer.echo(run(out, full, chosen, progress=say, overwrite=overwrite))
+    own = {text: named(text) for text in sampler or ()}
+    typer.echo(run(out, full, chosen, progress=say, overwrite=overwrite, own=own))
