@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.named import REGISTRY, find
+from sciinv.operators.named import REGISTRY, find, made
 
 
 def from_measurement(
@@ -82,7 +82,7 @@ def from_measurement(
         )
     cls = find(name)
     params = _gather(cls, name, dataset, item, dtype, overrides)
-    physics = cls(**params)
+    physics = made(cls, name, params)
     y = _tensor(dataset["y"], item, dtype).unsqueeze(0)
     spec = getattr(physics, "measurement_spec", None)
     if spec is not None and tuple(y.shape[1:]) != tuple(spec.shape):
@@ -93,6 +93,9 @@ def from_measurement(
             got=dict(zip(dims, y.shape[1:], strict=True)),
             remedy="name the operator that the data were measured with, or correct its parameters",
         )
+    check = getattr(physics, "check_data", None)
+    if check is not None:
+        check(y)
     return physics, y
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from sciinv.errors import ConfigError, OperatorError
+from sciinv.errors import ConfigError, OperatorError, SciinvError
 from sciinv.registry import find as known
 from sciinv.registry import from_file
 
@@ -86,4 +87,24 @@ def load(name: str, **params: Any) -> Any:
             got=f"unknown: {unknown or 'none'}; missing: {missing or 'none'}",
             remedy="correct the spelling, or give the missing parameters",
         )
-    return cls(**params)
+    return made(cls, name, params)
+
+
+def made(cls: type, name: str, params: Mapping[str, Any]) -> Any:
+    """Return the operator; whatever its constructor raises is told as its refusal.
+
+    Raises:
+        OperatorError: The constructor refuses its parameters.
+    """
+    try:
+        return cls(**params)
+    except SciinvError:
+        raise
+    except Exception as error:
+        raise OperatorError(
+            "The operator refuses its parameters",
+            where=name,
+            expected=", ".join(inspect.signature(cls).parameters),
+            got=f"{type(error).__name__}: {error}",
+            remedy="correct the parameter's kind or value; the docstring of the class tells them",
+        ) from error

@@ -228,11 +228,25 @@ class WeightedNoise(NoiseModel):
         return torch.where(finite, x + noise * torch.where(finite, sd, 0.0 * sd), 0.0 * x)
 
 
-def of(physics: Any) -> Likelihood:
+def per_row(physics: Any) -> bool:
+    """Whether the operator's noise has a level for each row of a measurement (deepinv's may)."""
+    if isinstance(getattr(physics, "likelihood", None), Likelihood):
+        return False
+    model = getattr(physics, "noise_model", None)
+    return isinstance(model, GaussianNoise) and torch.as_tensor(model.sigma).numel() > 1
+
+
+def of(physics: Any, item: int = 0, items: int = 1) -> Likelihood:
     """Return the likelihood of an operator: its own, or the one its noise model implies.
 
+    Args:
+        physics: The operator.
+        item: Which row of the measurement, where deepinv's noise holds one level per row.
+        items: Rows of the measurement.
+
     Raises:
-        OperatorError: The operator carries no noise, or a noise that is not supported.
+        OperatorError: The operator carries no noise, or a noise that is not supported, or levels
+            that are not one per row.
     """
     own = getattr(physics, "likelihood", None)
     if isinstance(own, Likelihood):
@@ -241,9 +255,18 @@ def of(physics: Any) -> Likelihood:
     if isinstance(model, WeightedNoise):
         return Gaussian(model.sigma)
     if isinstance(model, GaussianNoise):
-        sigma = torch.as_tensor(model.sigma)
+        sigma = torch.as_tensor(model.sigma).flatten()
+        if sigma.numel() not in (1, items):  # deepinv's levels belong to rows, not to components
+            raise OperatorError(
+                "The noise model has a level per row, and not as many as the measurement has rows",
+                where=type(physics).__name__,
+                expected=f"one level, or {items}",
+                got=f"sigma of shape {list(torch.as_tensor(model.sigma).shape)}",
+                remedy="give one level per item; for levels that differ between the parts of a "
+                "measurement take sciinv.likelihoods.WeightedNoise",
+            )
         if float(sigma.min()) > 0:
-            return Gaussian(sigma)
+            return Gaussian(sigma[item] if sigma.numel() > 1 else sigma.reshape(()))
     if isinstance(model, PoissonNoise) and math.isclose(float(torch.as_tensor(model.gain)), 1.0):
         return Poisson()
     raise OperatorError(

@@ -3,10 +3,62 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from sciinv.errors import ConfigError
+
+
+def whole(value: Any, what: str) -> int:
+    """Return a whole number as Python's int: NumPy's integers are the same numbers.
+
+    Raises:
+        ConfigError: It is none, like None, 1.5, "x" or True.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(
+            f"The {what} is no whole number",
+            expected="an integer, Python's or NumPy's",
+            got=repr(value),
+            remedy="give an integer; random streams are named by integers alone",
+        ) from None
+
+
+def at_least(least: int, value: int, what: str) -> int:
+    """Return a whole number, or raise `ConfigError` where it is below the least that works."""
+    if value < least:
+        raise ConfigError(
+            f"The setting {what} is too small",
+            expected=f"{what} ≥ {least}",
+            got=value,
+            remedy=f"set it to {least} or more",
+        )
+    return value
+
+
+def positive(value: Any, what: str) -> float:
+    """Return a finite number above 0, or raise `ConfigError`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool | str) or not 0 < number < math.inf:
+        raise ConfigError(
+            f"The setting {what} is no positive number",
+            expected=f"a finite {what} > 0",
+            got=repr(value),
+            remedy="correct it, or leave it out",
+        )
+    return number
 
 
 def stream_seed(*key: int | str) -> int:
@@ -14,7 +66,8 @@ def stream_seed(*key: int | str) -> int:
 
     The key is hashed (BLAKE2b), so neighbouring keys give unrelated streams.
     """
-    text = "/".join(f"{type(k).__name__}:{k}" for k in key)
+    parts = (f"str:{k}" if isinstance(k, str) else f"int:{whole(k, 'seed')}" for k in key)
+    text = "/".join(parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -226,7 +226,9 @@ def photoacoustic() -> Figure:
     problem = config.problem("vessels")
     examples = REPO / "docs/examples"
     data = readers.find(f"{examples / 'vessels.py'}:read")(**problem.data.options)
-    physics, y = operators.from_measurement(data)
+    physics, y = operators.from_measurement(
+        data, operator=f"{examples / 'photoacoustic.py'}:Photoacoustic"
+    )
     spec = physics.image_spec
     prior = load_prior(problem.prior, spec.shape, spec.units)
     sampler = samplers.build(problem.sampler.kind, prior, **problem.sampler.settings)

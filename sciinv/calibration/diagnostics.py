@@ -61,14 +61,19 @@ def tarp(
 def rank_uniformity(x: np.ndarray, t: np.ndarray, bins: int = 8, seed: int = 0) -> float:
     """Return the p-value of SBC: a χ² test that the rank of a scalar quantity is uniform.
 
+    Where draws + 1 ranks do not divide into the bins, the counts that are expected are
+    proportional to the ranks in each bin.
+
     Args:
         x: Draws of a scalar, [draws, N].
         t: Truths of it, [N].
-        bins: Rank bins; (draws + 1) should be a multiple of it.
+        bins: Rank bins, at most draws + 1.
         seed: Seed of the breaking of ties.
     """
     from scipy import stats
 
     ranks = metrics.ranks(x, t, seed)
-    counts, _ = np.histogram(ranks, bins=bins, range=(-0.5, len(x) + 0.5))
-    return float(stats.chisquare(counts).pvalue)
+    edges = np.linspace(-0.5, len(x) + 0.5, min(bins, len(x) + 1) + 1)
+    counts, _ = np.histogram(ranks, edges)
+    share = np.histogram(np.arange(len(x) + 1), edges)[0] / (len(x) + 1)
+    return float(stats.chisquare(counts, share * counts.sum()).pvalue)

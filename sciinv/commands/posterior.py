@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sciinv.commands.output import Network, Overwrite
+from sciinv.errors import ConfigError
 
 _Measurement = Annotated[Path, typer.Argument(help="A measurement store.")]
 _Posterior = Annotated[Path, typer.Argument(help="A posterior store.")]
@@ -46,7 +47,9 @@ def convert(
     """
     from sciinv.commands.output import key_values, number_range, progress
     from sciinv.config import Data
+    from sciinv.readers.parts.looks import warnings_of
     from sciinv.steps.convert import convert
+    from sciinv.store import open_measurement
 
     path = raw[0] if len(raw) == 1 else tuple(raw)
     data = Data(reader, path, key_values(option, "--option"))
@@ -59,6 +62,8 @@ def convert(
             progress=report,
             overwrite=overwrite,
         )
+    for sentence in warnings_of(open_measurement(out)):
+        typer.echo(f"warning: {sentence}", err=True)
     typer.echo(out)
 
 
@@ -77,7 +82,9 @@ def sample(
             help="KEY=VALUE for the sampler, e.g. levels=50, conditional=tweedie, kernel=auto."
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws per item.")] = 32,
+    draws: Annotated[
+        int, typer.Option(min=2, help="Draws per item; one alone has no uncertainty.")
+    ] = 32,
     items: Annotated[
         int | None, typer.Option(min=1, help="Items, from the first; all by default.")
     ] = None,
@@ -93,6 +100,14 @@ def sample(
     from sciinv.steps.sample import sample_shard
 
     count = store.open_measurement(measurement).sizes["item"]
+    if items is not None and items > count:
+        raise ConfigError(
+            "The measurement holds fewer items than shall be sampled",
+            where="--items",
+            expected=f"at most {count}",
+            got=items,
+            remedy="lower it, or leave it out for all",
+        )
     with progress("sampling") as report:
         sample_shard(
             measurement,
@@ -101,7 +116,7 @@ def sample(
             prior=Prior(str(prior), network=network),
             sampler=Sampler(sampler, key_values(setting, "--setting")),
             draws=range(draws),
-            items=range(count if items is None else min(items, count)),
+            items=range(items or count),
             seed=seed,
             device=device,
             progress=report,

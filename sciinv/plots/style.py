@@ -27,7 +27,7 @@ STYLE: Any = {
     "ytick.major.width": 0.6,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "mathtext.default": "regular",
+    "text.parse_math": False,  # titles are the user's and the files': a $ in them is a $
 }
 
 

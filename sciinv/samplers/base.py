@@ -20,7 +20,8 @@ from sciinv.kernels import Level
 from sciinv.operators.base import image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
-from sciinv.seeds import Streams
+from sciinv.samplers.arithmetic import fixed_arithmetic
+from sciinv.seeds import Streams, at_least, whole
 
 Progress = Callable[[int, int], None]
 
@@ -60,7 +61,8 @@ class Sampler(Reconstructor):
     def __init__(self, prior: Prior, micro_batch: int | None = None) -> None:
         super().__init__()
         self.prior = prior
-        self.micro_batch = int(micro_batch or prior.micro_batch)
+        size = prior.micro_batch if micro_batch is None else micro_batch
+        self.micro_batch = at_least(1, whole(size, "micro_batch"), "micro_batch")
 
     @abstractmethod
     def levels_of_noise(self) -> Sequence[float]:
@@ -138,6 +140,7 @@ class Sampler(Reconstructor):
         images = self.sample(y, physics, draws=1, seed=seed)["image"].values
         return torch.as_tensor(images[0]).to(y)
 
+    @fixed_arithmetic()
     def sample(
         self,
         y: Tensor,
@@ -167,7 +170,14 @@ class Sampler(Reconstructor):
             OperatorError: y or the prior's image do not match the operator, or y is not finite.
             DivergenceError: A chain left the finite numbers, or what the prior knows by far.
         """
-        numbers = list(range(draws)) if isinstance(draws, int) else [int(d) for d in draws]
+        if isinstance(draws, Sequence | np.ndarray | range) and not isinstance(draws, str):
+            numbers = [whole(d, "draw") for d in draws]
+        else:
+            numbers = list(range(whole(draws, "draws")))
+        seed = whole(seed, "seed")
+        if batch_size is not None:
+            at_least(1, whole(batch_size, "batch_size"), "batch_size")
+        y = y.clone() if y.is_inference() else y
         if not numbers:
             raise ConfigError("No draws were asked for", expected="draws ≥ 1", got=draws,
                               remedy="ask for at least one draw")  # fmt: skip
@@ -177,7 +187,7 @@ class Sampler(Reconstructor):
         if spec is not None:
             units.check(self.prior.units, spec.units, where=type(physics).__name__)
         self._check_y(y, physics)
-        items = list(range(len(y))) if items is None else list(items)
+        items = [whole(i, "item") for i in (range(len(y)) if items is None else items)]
         if len(items) != len(y):
             raise ConfigError(
                 "The items' numbers do not match the measurements",
@@ -185,15 +195,16 @@ class Sampler(Reconstructor):
                 got=f"{len(items)} numbers",
                 remedy="give one number per row of y",
             )
-        likelihood = likelihoods.of(physics)
         like = torch.zeros(self.micro_batch, *shape, dtype=y.dtype, device=y.device)
-        with torch.no_grad():
-            problem = Problem.of(y[:1], physics, likelihood, like)
         groups = sorted({n // self.micro_batch for n in numbers})
         done, total = 0, len(groups) * len(items) * self.steps
         images: dict[tuple[int, int], np.ndarray] = {}
         stats: dict[str, dict[tuple[int, int], float]] = {}
         for row, item in enumerate(items):
+            if row == 0 or likelihoods.per_row(physics):
+                likelihood = likelihoods.of(physics, row, len(items))
+                with torch.no_grad():
+                    problem = Problem.of(y[row : row + 1], physics, likelihood, like)
             for group in groups:
                 first = group * self.micro_batch
                 lanes = [first + k for k in range(self.micro_batch)]

@@ -27,7 +27,7 @@ from sciinv.kernels import Level, ReleasedLangevin
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.samplers.base import Sampler, Step
-from sciinv.seeds import Streams
+from sciinv.seeds import Streams, at_least, positive, whole
 
 
 class DAPS(Sampler):
@@ -79,23 +79,21 @@ class DAPS(Sampler):
                     got=self.conditional.name,
                     remedy="leave inflate out",
                 )
-            self.conditional.inflate = float(inflate)
+            self.conditional.inflate = positive(inflate, "inflate")
         if isinstance(kernel, str) and kernel not in ("auto", *kernels.KERNELS):
             kernels.build(kernel, None)  # type: ignore[arg-type]
         self.kernel = kernel
-        if sweeps < 1:
-            raise ConfigError("A level needs at least one draw", expected="sweeps ≥ 1", got=sweeps,
-                              remedy="set sweeps to 1 or more")  # fmt: skip
+        sweeps = at_least(1, whole(sweeps, "sweeps"), "sweeps")
         if renoise not in ("fresh", "bridge"):
             raise ConfigError("There is no way of this name to noise anew",
                               expected="fresh or bridge", got=renoise,
                               remedy="name one of these")  # fmt: skip
         self.sweeps, self.renoise = sweeps, renoise
         self.sigmas = edm_grid(
-            prior.sigma_max if sigma_max is None else sigma_max,
-            prior.sigma_min if sigma_min is None else sigma_min,
-            levels,
-            rho,
+            positive(prior.sigma_max if sigma_max is None else sigma_max, "sigma_max"),
+            positive(prior.sigma_min if sigma_min is None else sigma_min, "sigma_min"),
+            at_least(1, whole(levels, "levels"), "levels"),
+            positive(rho, "rho"),
         )
 
     @classmethod

@@ -21,7 +21,7 @@ from sciinv.kernels import Level
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem, per_lane
 from sciinv.samplers.base import Sampler, Step
-from sciinv.seeds import Streams
+from sciinv.seeds import Streams, at_least, positive, whole
 
 
 class DPS(Sampler):
@@ -48,6 +48,8 @@ class DPS(Sampler):
         micro_batch: int | None = None,
     ) -> None:
         super().__init__(prior, micro_batch)
+        steps = at_least(1, whole(steps, "steps"), "steps")
+        zeta, scale = positive(zeta, "zeta"), positive(scale, "scale")
         # The discrete β of DDPM, stretched so that any number of steps reaches the same ends.
         ratio = 1000 / steps
         self.process = VariancePreserving.linear(steps, 1e-4 * ratio, min(0.02 * ratio, 0.999))

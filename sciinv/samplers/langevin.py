@@ -20,7 +20,7 @@ from sciinv.kernels.target import Target
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem, per_lane
 from sciinv.samplers.base import Sampler, Step
-from sciinv.seeds import Streams
+from sciinv.seeds import Streams, at_least, positive, whole
 
 
 class Langevin(Sampler):
@@ -46,8 +46,8 @@ class Langevin(Sampler):
         micro_batch: int | None = None,
     ) -> None:
         super().__init__(prior, micro_batch)
-        self.iterations = iterations
-        self.sigma = float(prior.sigma_min if sigma is None else sigma)
+        self.iterations = at_least(1, whole(iterations, "iterations"), "iterations")
+        self.sigma = positive(prior.sigma_min if sigma is None else sigma, "sigma")
 
     def levels_of_noise(self) -> Sequence[float]:
         """Return the score's noise level, once per step."""

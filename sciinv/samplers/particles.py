@@ -36,7 +36,7 @@ from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.samplers.base import Sampler, Step
 from sciinv.samplers.linear_model import LinearModel, regressed, tangent
-from sciinv.seeds import Streams
+from sciinv.seeds import Streams, at_least, positive, whole
 
 # Beyond this many unknowns regressing A costs more than it gives: a tangent serves.
 _REGRESSION_LIMIT = 128
@@ -97,14 +97,24 @@ class Particles(Sampler):
         threshold: float = 0.5,
         points: int = 64,
     ) -> None:
-        super().__init__(prior, group)
+        super().__init__(prior, at_least(1, whole(group, "group"), "group"))
         self.conditional = conditionals.build(conditional, prior)
+        if isinstance(self.conditional, conditionals.Score):
+            raise ConfigError(
+                "The particle sampler needs a Gaussian conditional",
+                expected="tweedie, local, spectral, isotropic or published",
+                got=self.conditional.name,
+                remedy="take tweedie",
+            )
         self.sigmas = edm_grid(
-            prior.sigma_max if sigma_max is None else sigma_max,
-            prior.sigma_min if sigma_min is None else sigma_min,
-            levels,
+            positive(prior.sigma_max if sigma_max is None else sigma_max, "sigma_max"),
+            positive(prior.sigma_min if sigma_min is None else sigma_min, "sigma_min"),
+            at_least(1, whole(levels, "levels"), "levels"),
         )
-        self.threshold, self.points = threshold, points
+        if not 0 <= threshold <= 1:
+            raise ConfigError("The threshold is a share of the group", expected="0 … 1",
+                              got=threshold, remedy="take 0.5")  # fmt: skip
+        self.threshold, self.points = threshold, at_least(0, whole(points, "points"), "points")
 
     def levels_of_noise(self) -> Sequence[float]:
         """Return the noise levels."""

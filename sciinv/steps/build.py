@@ -65,6 +65,14 @@ def method(sampler: Sampler, model: DiffusionPrior, micro_batch: int | None = No
 
 
 def _check_device(device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(
+            "There is no device of this name",
+            where="run.device",
+            expected="cpu, or cuda (one GPU; CUDA_VISIBLE_DEVICES chooses which)",
+            got=device,
+            remedy="take cuda" if device.startswith(("cuda", "gpu")) else "take cpu or cuda",
+        )
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "There is no GPU that torch can use",

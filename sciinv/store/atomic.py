@@ -196,8 +196,16 @@ def parse_seal(text: bytes, kind: str | None, where: str | Path, remedy: str) ->
     """
     try:
         content = json.loads(text)
-        dict(content["files"])
-    except (ValueError, KeyError, TypeError) as error:  # UnicodeDecodeError is a ValueError
+        for name, entry in dict(content["files"]).items():
+            int(entry["bytes"]), str(entry["sha256"])
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError(f"the file {name} is outside the store")
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:  # UnicodeDecodeError is a ValueError
         raise StoreError(
             "The store's seal cannot be read",
             where=where,
@@ -205,6 +213,14 @@ def parse_seal(text: bytes, kind: str | None, where: str | Path, remedy: str) ->
             got=f"{type(error).__name__}: {error}",
             remedy=remedy,
         ) from error
+    if content.get("format") != _FORMAT:
+        raise StoreError(
+            "The store was written in another format",
+            where=str(where).removesuffix(f"/{SEAL}"),
+            expected=f"format {_FORMAT}",
+            got=f"format {content.get('format')}, sciinv {content.get('sciinv')}",
+            remedy="read it with the version of sciinv that wrote it, or run the step again",
+        )
     if kind is not None and content.get("kind") != kind:
         raise StoreError(
             "The store is of another kind",

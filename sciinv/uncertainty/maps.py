@@ -293,6 +293,8 @@ def _summaries(
                 got=list(values.shape),
                 remedy="return one value, or a few channels, per pixel",
             )
+    if values.dtype.kind != "f":  # segmentations and counts have means that are no integers
+        values = values.astype(np.float64)
     mean, sd = _moments(values)
     ordered = np.quantile(values, levels, axis=0)
     probabilities = [np.asarray((values > t).mean(axis=0)) for t in limits]

@@ -202,3 +202,27 @@ def test_paths_that_cannot_be_written_end_in_a_store_error(tmp_path, name):
 def test_a_file_is_not_written_over_a_folder(tmp_path):
     with pytest.raises(StoreError, match="could not be written"):
         store.write_file(thesis(tmp_path / "thesis"), b"text")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"bytes"', '"bytez"'),
+        ('"sha256"', '"sha255"'),
+        ('"format": 1', '"format": 3'),
+        ('"format"', '"formaT"'),
+        ('"zarr.json"', '"../../etc/passwd"'),
+        ('"zarr.json"', '"/etc/passwd"'),
+        ('"files": {', '"files": {"a": 1, '),
+    ],
+)
+def test_a_seal_that_was_changed_is_a_finding(tmp_path, old, new):
+    path = store.write_measurement(data(), tmp_path / "m.zarr")
+    seal = path / store.SEAL
+    assert old in seal.read_text()
+    seal.write_text(seal.read_text().replace(old, new))
+    finding = store.verify(path)
+    assert not finding.ok
+    assert "passwd:" not in str(finding)
+    with pytest.raises(StoreError):
+        store.open_measurement(path)

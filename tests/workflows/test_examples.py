@@ -57,7 +57,7 @@ def test_its_configuration_gives_the_exact_posterior(
     monkeypatch.chdir(examples.parents[1])
     problem = Config.of_file(examples / "photoacoustic.yaml").problem("vessels")
     data = readers.find(problem.data.reader)(size=12, detectors=6)
-    physics, y = operators.from_measurement(data)
+    physics, y = operators.from_measurement(data, operator=name)
     spec = physics.image_spec
     prior = load_prior(problem.prior, spec.shape, spec.units)
     method = samplers.build(problem.sampler.kind, prior, **problem.sampler.settings)

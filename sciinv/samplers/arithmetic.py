@@ -1,0 +1,29 @@
+"""The arithmetic that draws are made with, whatever the calling program has set for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+THREADS = 1  # of torch on a CPU: sums over several threads round otherwise
+
+
+@contextmanager
+def fixed_arithmetic() -> Iterator[None]:
+    """Compute on `THREADS` CPU threads, without autocast and inference mode; then as before.
+
+    Rounding depends on all three, and where a conjugate-gradient solve stops depends on rounding:
+    with two threads a draw differs by half of what two independent draws differ by.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+                stack.enter_context(torch.autocast(device, enabled=False))
+            yield
+    finally:
+        torch.set_num_threads(threads)
