@@ -64,7 +64,7 @@ def reduced(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
 def draw() -> str:
     """Return the picture as SVG."""
     graph = imports()
-    rows = [sorted(row, key=lambda r: (-len(graph[r]), r)) for row in floors_test().FLOORS]
+    rows = [sorted(row) for row in floors_test().FLOORS]
     at = 1 + max(i for i, row in enumerate(rows) if graph[BESIDE] & set(row))
     wide = max(map(len, rows))
     width = 2 * LEFT + wide * BOX + (wide - 1) * GAP + BOX + 2 * GAP
