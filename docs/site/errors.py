@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -124,9 +125,11 @@ def page() -> str:
 
 
 def _cell(text: str) -> str:
-    flat = " ".join(text.split())
-    for sign in "\\`*_<>[]|{}":
-        flat = flat.replace(
-            sign, f"\\{sign}" if sign not in "<>" else f"&{'lt' if sign == '<' else 'gt'};"
-        )
-    return flat
+    """Return a text as a table's cell: what stands in backticks stays code, the rest is literal."""
+    parts = " ".join(text.split()).split("`")
+    if len(parts) % 2 == 0:  # a backtick without its partner
+        parts = ["\\`".join(parts)]
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r"([*_\[\]{}])", r"\\\1", parts[i])
+        parts[i] = parts[i].replace("<", "&lt;").replace(">", "&gt;")
+    return "`".join(parts).replace("|", "\\|")

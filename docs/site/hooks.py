@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import sys
@@ -34,7 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the API pages."""
     for room, modules in rooms().items():
         title = "Modules without a room" if room == LOOSE else f"sciinv.{room}"
-        body = "\n\n".join(f"::: {name}" for name in modules)
+        body = "\n\n".join(map(_entry, modules))
         page = f"# {title}\n\n{body}\n"
         files.append(File.generated(config, f"reference/{room}.md", content=page))
     return files
@@ -54,6 +55,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         raise ValueError(f"{page.file.src_path}: nothing is made by {match.group()}")
 
     return MARK.sub(made, markdown)
+
+
+def _entry(name: str) -> str:
+    """Return mkdocstrings' directive of a module; of a package, with what it defines itself."""
+    path = SOURCE.joinpath(*name.split(".")) / "__init__.py"
+    if not path.is_file():
+        return f"::: {name}"
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    own = [n.name for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, kinds)]
+    members = [n for n in own if not n.startswith("_")]
+    return f"::: {name}\n    options:\n      members: {members or 'false'}"
 
 
 def rooms() -> dict[str, list[str]]:

@@ -70,8 +70,12 @@ def _section(text: str, name: str) -> str:
 
 
 def _text(text: str) -> str:
-    return re.sub(r"(?<![`\w])_(?=\w)|\*", lambda m: "\\" + m.group(), text)
+    """Return a docstring's text with its signs literal, but for what stands in backticks."""
+    parts = text.split("`")
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r"([*_\[\]])", r"\\\1", parts[i])
+    return "`".join(parts)
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*").replace("[", "\\[")
+    return _text(text).replace("|", "\\|")
