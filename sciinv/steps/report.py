@@ -163,8 +163,6 @@ def _components(physics: Any, y: torch.Tensor) -> int:
 
 
 def _classical(physics: Any, y: torch.Tensor) -> Mapping[str, np.ndarray]:
-    if not hasattr(physics, "classical"):
-        return {}
     torch.set_num_threads(1)
     return {k: v[0].detach().cpu().numpy() for k, v in physics.classical(y).items()}
 
