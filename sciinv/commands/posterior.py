@@ -45,9 +45,11 @@ def convert(
 
     Items are read in parallel and written one after the other: memory does not grow with them.
     """
-    from sciinv.commands.output import key_values, number_range, progress
+    from sciinv import store
+    from sciinv.commands.output import key_values, number_range, progress, say
     from sciinv.config import Data
     from sciinv.steps.convert import convert
+    from sciinv.steps.prepare import tell
 
     path = raw[0] if len(raw) == 1 else tuple(raw)
     data = Data(reader, path, key_values(option, "--option"))
@@ -60,6 +62,7 @@ def convert(
             progress=report,
             overwrite=overwrite,
         )
+    tell(store.open_measurement(out), say)
     typer.echo(out)
 
 
