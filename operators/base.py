@@ -91,6 +91,27 @@ class Declared:
         """Raise `OperatorError` unless y is a batch [B, …] of this measurement."""
         _check(self, "measurement", y, self.measurement_spec.shape)
 
+    def check_data(self, y: Tensor) -> None:
+        """Raise `OperatorError` unless y can have been measured; not for residuals or gradients.
+
+        Data are finite; an operator that knows more of them extends this.
+        """
+        self.check_measurement(y)
+        refuse_data(self, ~torch.isfinite(y), y, "finite values; infinite noise where no data are")
+
+
+def refuse_data(physics: object, bad: Tensor, y: Tensor, expected: str) -> None:
+    """Raise `OperatorError` where any value of the data y is `bad`."""
+    if bool(bad.any()):
+        first = [int(i) for i in bad.nonzero()[0]]
+        raise OperatorError(
+            f"The data cannot be those of {type(physics).__name__}",
+            where=f"y at {first}",
+            expected=expected,
+            got=f"{float(y[tuple(first)]):.6g}, and {int(bad.sum())} of {y.numel()} values like it",
+            remedy="check the units and the reader's options",
+        )
+
 
 def _check(physics: object, what: str, value: Tensor, shape: tuple[int, ...]) -> None:
     name = type(physics).__name__

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Poisson, WeightedNoise
-from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec
+from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec, refuse_data
 from sciinv.operators.parts.ct_classical import fbp, sirt
 from sciinv.operators.parts.ct_geometry import Geometry
 from sciinv.operators.parts.ct_projector import Projector
@@ -92,6 +92,11 @@ class CT(Declared, LinearPhysics):
         """Return the line integrals of x [B, 1, rows, columns], [B, 1, angle, detector]."""
         self.check_image(x)
         return _Product.apply(x, self.projector, False)
+
+    def check_data(self, y: Tensor) -> None:
+        """Raise `OperatorError` unless y is a batch of finite line integrals below 1e4."""
+        super().check_data(y)
+        refuse_data(self, y.abs() > 1e4, y, "line integrals −log(I/I0), of the order of 1")
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """Return Aᵀ y, mm, [B, 1, rows, columns]: the exact transpose of `A`."""
@@ -179,6 +184,7 @@ class CTCounts(Declared, Physics):
             model=model,
             memory_limit_mb=memory_limit_mb,
             sirt_iterations=sirt_iterations,
+            length_unit=length_unit,
         )
         shape = self.linear.measurement_spec.shape
         for name, value, low in (
@@ -192,6 +198,11 @@ class CTCounts(Declared, Physics):
             self.register_buffer(name, counts)
         self.image_spec = self.linear.image_spec
         self.measurement_spec = _measurement_spec(self.linear.geometry, "counts")
+
+    def check_data(self, y: Tensor) -> None:
+        """Raise `OperatorError` unless y is a batch of counts, finite and not negative."""
+        super().check_data(y)
+        refuse_data(self, y < 0, y, "counts of 0 or more, the dark field not subtracted below 0")
 
     def A(self, x: Tensor) -> Tensor:
         """Return the expected counts, [B, 1, angle, detector]."""

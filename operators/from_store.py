@@ -93,6 +93,9 @@ def from_measurement(
             got=dict(zip(dims, y.shape[1:], strict=True)),
             remedy="name the operator that the data were measured with, or correct its parameters",
         )
+    check = getattr(physics, "check_data", None)
+    if check is not None:
+        check(y)
     return physics, y
 
 

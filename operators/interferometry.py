@@ -21,7 +21,7 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.likelihoods import Gaussian, WeightedNoise
-from sciinv.operators.base import Declared, MeasurementSpec
+from sciinv.operators.base import Declared, MeasurementSpec, refuse_data
 from sciinv.operators.parts.clean import clean
 from sciinv.operators.parts.maximum_entropy import maximum_entropy
 from sciinv.operators.parts.sky_transform import (
@@ -86,6 +86,11 @@ class Visibilities(Declared, LinearPhysics):
         """Return the visibilities [B, 2, N] of images [B, 1, H, W]."""
         self.check_image(x)
         return self.transform(x)
+
+    def check_data(self, y: Tensor) -> None:
+        """Raise `OperatorError` unless y is a batch of finite visibilities below 1e9 Jy."""
+        super().check_data(y)
+        refuse_data(self, y.abs() > 1e9, y, "visibilities in Jy; the active Sun has 1e7")
 
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         """Return the transpose, [B, 2, N] to [B, 1, H, W]."""
@@ -176,6 +181,12 @@ class Closures(Declared, Physics):
         """Return closures and flux [B, M] of images [B, 1, H, W]."""
         self.check_image(x)
         return self._closures(x, self.transform(x))
+
+    def check_data(self, y: Tensor) -> None:
+        """Raise `OperatorError` unless y is a batch of finite closures: phases within ±2π."""
+        super().check_data(y)
+        phases = torch.arange(y.shape[1], device=y.device) < len(self.triangles)
+        refuse_data(self, (y.abs() > 6.2832) & phases, y, "closure phases in radians")
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return Jᵀ v, the gradient of ⟨v, A(x)⟩; v [B, M], result [B, 1, H, W]."""

@@ -35,7 +35,7 @@ class Problem:
     likelihood: Likelihood
     linear: bool
     rows: Tensor | None = None
-    cache: dict[str, Any] = field(default_factory=dict)
+    cache: dict[Any, Any] = field(default_factory=dict)
     chain: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

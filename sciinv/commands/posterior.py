@@ -45,11 +45,11 @@ def convert(
 
     Items are read in parallel and written one after the other: memory does not grow with them.
     """
-    from sciinv import store
-    from sciinv.commands.output import key_values, number_range, progress, say
+    from sciinv.commands.output import key_values, number_range, progress
     from sciinv.config import Data
+    from sciinv.readers.parts.looks import warnings_of
     from sciinv.steps.convert import convert
-    from sciinv.steps.prepare import tell
+    from sciinv.store import open_measurement
 
     path = raw[0] if len(raw) == 1 else tuple(raw)
     data = Data(reader, path, key_values(option, "--option"))
@@ -62,7 +62,8 @@ def convert(
             progress=report,
             overwrite=overwrite,
         )
-    tell(store.open_measurement(out), say)
+    for sentence in warnings_of(open_measurement(out)):
+        typer.echo(f"warning: {sentence}", err=True)
     typer.echo(out)
 
 

@@ -87,6 +87,10 @@ def read(
                 remedy="choose a range within the scan",
             )
         y, theta = y[keep], theta[keep]
+    told += looks_ct.check_integrals(
+        y[None], path, given_noise=True, whole=False, sure=False,
+        remedy="check the file against its original; other scans are read as plain sinograms",
+    )  # fmt: skip
     air = air_level(y)
     y = y - air
     raw = binned(y, detector_binning, path)
@@ -99,6 +103,7 @@ def read(
     field = 512 * geometry["pixel"] / geometry["magnification"]
     noise = np.hypot(sd, model_error)[None]
     told += looks_ct.air_doubts(raw[None], noise)
+    told += [d for d in looks_ct.noise_doubts(raw, noise[0]) if "no object" in d]
     out = measurement(
         raw[None],
         noise,

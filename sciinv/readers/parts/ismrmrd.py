@@ -237,7 +237,9 @@ def _grid(
             line = line / times[kz, ky, columns].astype(np.float32)
         grid[:, ky, columns] += line
     if depth == 1:
-        return grid / np.maximum(times[0], 1), times[0].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # NaN of the file is told later
+            grid = grid / np.maximum(times[0], 1)
+        return grid, times[0].astype(np.float64)
     with np.errstate(divide="ignore"):
         counts = depth / (1 / times.astype(np.float64)).sum(0)
     return grid, counts

@@ -16,7 +16,7 @@ from sciinv.readers.parts.kspace_base import Choice, KSpace, checked
 
 AXES = ("item", "coil", "ky", "kx")
 PAIRS = (("r", "i"), ("real", "imag"), ("re", "im"))  # fields of complex numbers by other writers
-MOST_COILS = 64  # a longer first axis than this, and than the last, is hardly one of coils
+MOST_COILS = 64  # a last axis that is shorter, and half of the first, is hardly one of samples
 
 
 class Reader:
@@ -66,7 +66,7 @@ def _axes(array: Any, path: Path, choice: Choice | None) -> tuple[str, ...]:
             remedy='name the axes in the order of the array, e.g. axes=("ky", "kx", "coil")',
         )
     coils, last = shape[axes.index("coil")], shape[-1]
-    if given is None and coils > MOST_COILS >= 2 * last:
+    if given is None and last <= min(MOST_COILS, coils // 2):
         names = ("ky", "kx", "coil") if len(shape) == 3 else ("item", "ky", "kx", "coil")
         raise DataError(
             "The coils look to be on the last axis",

@@ -144,7 +144,13 @@ def air_doubts(y: NDArray, noise_sd: NDArray) -> list[str]:
 
 
 def check_integrals(
-    y: NDArray, where: object, *, given_noise: bool, whole: bool, sure: bool
+    y: NDArray,
+    where: object,
+    *,
+    given_noise: bool,
+    whole: bool,
+    sure: bool,
+    remedy: str | None = None,
 ) -> list[str]:
     """Return doubts about line integrals [item, angle, detector]; refuse what is none.
 
@@ -154,19 +160,22 @@ def check_integrals(
         given_noise: Whether the noise was given: else it is derived from exp(y/2).
         whole: Whether the file's values were whole numbers.
         sure: Whether the user says that they are line integrals.
+        remedy: What to do, for a reader that has no options for it.
 
     Raises:
         DataError: Counts, transmissions, negated values, or units in which exp(−y) means nothing.
     """
     most = float(np.abs(y).max())
-    remedy = "raw counts need flat and dark fields (reader dxchange); else give noise_sd, and scale"
+    counts = remedy or (
+        "raw counts need flat and dark fields (reader dxchange); else give noise_sd, and scale"
+    )
     if most > 1e4 or (most > LARGEST_INTEGRAL and (whole or not given_noise)):
         raise DataError(
             "The values are no line integrals",
             where=where,
             expected=f"attenuations −log(I/I0), without unit, up to {LARGEST_INTEGRAL:g}",
             got=f"up to {most:.4g}" + (", whole numbers, as counts are" if whole else ""),
-            remedy=remedy + "; check the byte order",
+            remedy=counts + "; check the byte order",
         )
     told = []
     if most > LARGEST_INTEGRAL:
@@ -188,7 +197,7 @@ def check_integrals(
                 where=where,
                 expected="line integrals −log(I/I0), least at the edges, in air",
                 got=f"{level:.3g} at the edges, the highest values of the views",
-                remedy="read with log=True; or log=False, if they are line integrals",
+                remedy=remedy or "read with log=True; or log=False, if they are line integrals",
             )
         if abs(level) < 0.1 * most and y.mean() < 0:
             raise DataError(
@@ -196,7 +205,7 @@ def check_integrals(
                 where=where,
                 expected="line integrals −log(I/I0), 0 in air and more in the object",
                 got=f"{level:.3g} at the edges and down to {float(y.min()):.4g}",
-                remedy="read with scale=-1; or log=False, if they are line integrals",
+                remedy=remedy or "read with scale=-1; or log=False, if they are line integrals",
             )
         told.append("The edges of the views are their highest values: is that air?")
     return told
@@ -228,6 +237,8 @@ def noise_doubts(y: NDArray, noise_sd: NDArray) -> list[str]:
     if not finite.any():
         return []
     told = []
+    if float(np.quantile(np.abs(y[finite] / noise_sd[finite]), 0.999)) < 5:
+        told.append("The scan shows no object: hardly any value is above its noise.")
     low, high = (float(v) for v in np.quantile(noise_sd[finite], [0.01, 0.99]))
     if high > 100 * low:
         told.append(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sciinv.errors import DataError
 from sciinv.operators.parts import mri_coils
 
+MOST_COILS = 128
 DEAD = 1e-10  # energy of a coil, relative to the median one, below which it measured nothing
 
 
@@ -17,8 +18,8 @@ def check_kspace(kspace: NDArray, path: Path) -> list[str]:
     """Return doubts about k-space [coil, ky, kx]; refuse what nothing else can be meant by.
 
     Raises:
-        DataError: One value everywhere; the energy lies in the corner, not in the centre; two
-            coils are copies of each other.
+        DataError: One value everywhere; one part of the numbers alone; too many coils; the energy
+            lies in the corner, not in the centre; two coils are copies of each other.
     """
     power = np.sum(np.abs(kspace.astype(np.complex128)) ** 2, axis=0)
     measured = power > 0
@@ -30,6 +31,23 @@ def check_kspace(kspace: NDArray, path: Path) -> list[str]:
             expected="samples that differ",
             got=f"|k| = {float(values.max()):.4g} everywhere",
             remedy="check which array of the file was read",
+        )
+    part = np.abs(kspace[:, measured].real).max(), np.abs(kspace[:, measured].imag).max()
+    if min(part) <= 1e-6 * max(part) and values.size > 64:
+        raise DataError(
+            "The k-space has a real or an imaginary part alone",
+            where=path,
+            expected="complex samples, as receivers measure both parts",
+            got=f"a largest real part of {part[0]:.4g} and imaginary part of {part[1]:.4g}",
+            remedy="join both parts: real + 1j * imag",
+        )
+    if len(kspace) > MOST_COILS:
+        raise DataError(
+            "There are more coils than any scanner has",
+            where=path,
+            expected=f"at most {MOST_COILS}",
+            got=len(kspace),
+            remedy="check the order of the axes; or choose coils with the option coils",
         )
     _check_centre(power, path)
     _check_copies(kspace[:, measured], path)

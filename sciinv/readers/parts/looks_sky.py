@@ -115,6 +115,11 @@ def doubts(
                 f"{share:.0%} of the visibilities are brighter, up to "
                 f"{float(np.abs(table.vis).max()):.4g} Jy: no image of that flux gives them."
             )
+    if field * UAS > 0.1:
+        told.append(
+            f"The field of view of {np.rad2deg(field * UAS):.3g}° is too wide for the flat sky of "
+            "this operator, which has no w-term."
+        )
     if beam > 0.5 * field:
         told.append(
             f"The beam of the longest baseline is {beam:.4g} µas, more than half of the field of "

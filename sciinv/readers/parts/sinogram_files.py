@@ -83,7 +83,7 @@ def _from_hdf5(path: Path, dataset: str | None, partial: bool) -> np.ndarray:
         if not partial:
             hdf5.check_written(array, path)
         hdf5.check_size(array.shape, array.dtype.itemsize, path)
-        return _with_fill(array[()], array.fillvalue)
+        return _with_fill(np.asarray(array[()]), array.fillvalue)
 
 
 def _from_zarr(path: Path, dataset: str | None, partial: bool) -> Any:
@@ -108,6 +108,8 @@ def _from_zarr(path: Path, dataset: str | None, partial: bool) -> Any:
 def _with_fill(values: np.ndarray, fill: object, also_zero: bool = False) -> np.ndarray:
     """Return the values; those at a fill value that is not 0 become NaN, or at any, if asked."""
     number = np.asarray(fill)
+    if values.dtype.kind not in "iuf":
+        return values
     if number.size != 1 or number.dtype.kind not in "iuf" or not (also_zero or float(number)):
         return values
     here = values == number.reshape(())

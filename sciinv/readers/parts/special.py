@@ -26,7 +26,7 @@ def no_data(values: NDArray, fill: object = None, *, counts: bool = False) -> ND
         counts: Whether the values are a detector's counts.
     """
     if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             bad = ~(np.abs(values) < HUGE)
     elif values.dtype.kind in "iu":
         limits = np.iinfo(values.dtype)
