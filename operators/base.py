@@ -114,6 +114,7 @@ class Declared:
 
     image_spec: ImageSpec | None = None
     measurement_spec: MeasurementSpec | None = None
+    img_size: Any = None
     differentiable: bool = True
 
     @property
