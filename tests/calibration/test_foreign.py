@@ -11,7 +11,7 @@ from sciinv.calibration.benchmark.suite import suite
 from sciinv.errors import ConfigError
 from sciinv.samplers import DAPS
 
-FILE = '''
+FILE = """
 def right(prior, physics, y, draws, seed):
     import torch
     from sciinv.samplers import DAPS
@@ -22,7 +22,7 @@ def right(prior, physics, y, draws, seed):
 
 def short(prior, physics, y, draws, seed):
     return right(prior, physics, y, draws, seed)[0]
-'''
+"""
 
 
 @pytest.fixture
