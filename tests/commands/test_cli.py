@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect",
     "init",
     "run",
+    "import-prior",
     "doctor",
     "convert",
     "sample",
