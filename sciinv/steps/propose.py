@@ -27,8 +27,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "uvfits": {"kind": "amplitudes", "systematic_noise": 0.02, "gain_sd": {"*": 0.1}},
     "htc2022": {"image_size": 128, "model_error": 0.008},
 }
-LEVELS: dict[str, dict[str, Any]] = {"closures": {"levels": 60}, "ct": {"levels": 50, "sigma_max": 0.19},
-          "mri": {"levels": 40, "sigma_max": 1}}  # fmt: skip
+LEVELS: dict[str, dict[str, Any]] = {
+    "closures": {"levels": 60},
+    "ct": {"levels": 50, "sigma_max": 0.19},
+    "mri": {"levels": 40, "sigma_max": 1},
+}
 MOST_PIXELS = 256  # a side: beyond, a draw on a CPU takes many minutes
 
 
@@ -121,6 +124,7 @@ def propose(
         # The Large Millimeter Telescope's gains were known to about 35 % in 2017.
         known = {**known, "gain_sd": {"*": 0.1, "LM": 0.35}}
         seen = look([path], seen.data.reader, {**known, **(options or {})})
+    assert seen.image is not None
     side = max(seen.image.shape[1:])
     size_options = {"detector_binning", "image_size"} & set(seen.data.options)
     binnings = (b for b in range(2, 17) if side % b == 0 and side // b <= MOST_PIXELS)
