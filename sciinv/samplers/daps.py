@@ -31,8 +31,8 @@ from sciinv.samplers.base import Sampler, Step
 from sciinv.seeds import Streams, at_least, positive, whole
 
 # κ of a local width with fresh noise: with it spread ÷ RMSE is 0.99–1.07 under three priors (black
-# holes, discs, brains; docs/calibration.md). Fresh noise makes states that are worse than those that
-# the width was fitted on.
+# holes, discs, brains; docs/calibration.md). Fresh noise makes states that are worse than those
+# that the width was fitted on.
 LOCAL_FRESH = 3.0
 
 
