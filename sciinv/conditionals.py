@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from sciinv.covariances import Covariance, Fourier, Isotropic
+from sciinv.covariances import Components, Covariance, Deferred, Fourier, Isotropic
 from sciinv.diffusion import probability_flow, reverse_sde, to_zero
 from sciinv.errors import ConfigError
 from sciinv.priors.base import Prior
@@ -29,11 +29,13 @@ class Moments:
         mean: Its mean, [B, C, H, W].
         covariance: Its covariance; where `gradient` is given, only a scale for the proposals.
         gradient: ∇ log p(x0 | x_t) where it is not that of the Gaussian.
+        components: p(x0 | x_t) itself, where it is a mixture in closed form.
     """
 
     mean: Tensor
     covariance: Covariance
     gradient: Callable[[Tensor], Tensor] | None = field(default=None)
+    components: Components | None = field(default=None)
 
 
 class Conditional(ABC):
@@ -138,6 +140,33 @@ class Tweedie(Conditional):
         return Moments(self.prior(x_t, sigma), self.prior.conditional_covariance(x_t, float(sigma)))
 
 
+class Mixture(Conditional):
+    """p(x0 | x_t) as the mixture that it is under a Gaussian-mixture prior.
+
+    For a linear operator with Gaussian noise the draw of x0 given x_t and y is then exact, and with
+    it the chain at every level. Kernels that need one Gaussian take the first two moments.
+    """
+
+    name = "mixture"
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__(prior)
+        if not hasattr(prior, "components"):
+            raise ConfigError(
+                "Only a mixture prior knows p(x0 | x_t) as a mixture",
+                where=type(prior).__name__,
+                expected="priors.GaussianMixture",
+                got=type(prior).__name__,
+                remedy="take another conditional (tweedie, local, spectral)",
+            )
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return the components, with their moments beside them."""
+        components: Components = self.prior.components(x_t, float(sigma))
+        covariance = Deferred(lambda: self.prior.conditional_covariance(x_t, float(sigma)))
+        return Moments(self.prior(x_t, sigma), covariance, components=components)
+
+
 class Score(Conditional):
     """∇ log p(x0 | x_t) = (x_t − x0)/σ_t² + s(·): the likelihood of x_t times a prior score.
 
@@ -200,33 +229,53 @@ class ReverseDraw(Conditional):
 
 
 _ALL: tuple[type[Conditional], ...] = (
-    Published, IsotropicWidth, SpectralWidth, LocalWidth, Tweedie, Score, ReverseDraw,
+    Published, IsotropicWidth, SpectralWidth, LocalWidth, Tweedie, Mixture, Score, ReverseDraw,
 )  # fmt: skip
 CONDITIONALS: dict[str, type[Conditional]] = {c.name: c for c in _ALL}
 
 
 def build(conditional: str | Conditional, prior: Prior) -> Conditional:
-    """Return the conditional of this name under `prior`, or the object given.
+    """Return the conditional of this name under `prior`, or the object given; "auto" chooses.
 
     Raises:
         ConfigError: There is no conditional of this name.
     """
     if isinstance(conditional, Conditional):
         return conditional
-    return find("conditional", conditional, CONDITIONALS)(prior)
+    if conditional == "auto":
+        return CONDITIONALS[best(prior)](prior)
+    return find("conditional", conditional, CONDITIONALS, also="auto")(prior)
+
+
+def best(prior: Prior) -> str:
+    """Return the name of the best model of p(x0 | x_t) that a prior carries.
+
+    The mixture itself, or exact moments, where they are known in closed form; else the fitted
+    widths: local ones before stationary ones. Where a prior carries none, its stationary widths are
+    fitted to its own draws when the first chain starts: a network's Jacobian products are no
+    default, as they need not be symmetric or positive, and a chain on them can explode.
+    """
+    if hasattr(prior, "components"):
+        return Mixture.name
+    if type(prior).conditional_covariance is not Prior.conditional_covariance:
+        return Tweedie.name
+    return LocalWidth.name if prior.local is not None else SpectralWidth.name
 
 
 __all__ = [
     "CONDITIONALS",
+    "Components",
     "Conditional",
     "FittedWidth",
     "IsotropicWidth",
     "LocalWidth",
+    "Mixture",
     "Moments",
     "Published",
     "ReverseDraw",
     "Score",
     "SpectralWidth",
     "Tweedie",
+    "best",
     "build",
 ]

@@ -4,9 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Components:
+    """p(x0 | x_t) = Σ_k r_k N(m_k, C_k) with C_k = V_k diag(λ_k) V_kᵀ, the same for all lanes.
+
+    Attributes:
+        log_weights: log r_k, [B, K].
+        means: m_k, [B, K, D].
+        vectors: V_k, [K, D, D].
+        values: λ_k, [K, D].
+        sigma: The noise level, on which V_k and λ_k depend alone.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    vectors: Tensor
+    values: Tensor
+    sigma: float
 
 
 class Covariance(ABC):
@@ -252,3 +272,43 @@ class Implicit(Covariance):
         root = vectors @ (values.clamp_min(0).sqrt()[..., None] * vectors[:, 0, :, None])
         weights = root.squeeze(-1).to(z) * norm[:, None]
         return (torch.stack(basis, 2) @ weights[..., None]).squeeze(-1).reshape(shape)
+
+
+class Deferred(Covariance):
+    """A covariance that is worked out when it is first used.
+
+    Args:
+        make: Returns it.
+        shared: Whether every lane has the same.
+    """
+
+    def __init__(self, make: Callable[[], Covariance], shared: bool = False) -> None:
+        self._make, self.shared = make, shared
+        self._made: Covariance | None = None
+
+    @property
+    def made(self) -> Covariance:
+        """The covariance."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def sqrt(self, z: Tensor) -> Tensor:
+        """Return L z."""
+        return self.made.sqrt(z)
+
+    def sqrt_t(self, v: Tensor) -> Tensor:
+        """Return Lᵀ v."""
+        return self.made.sqrt_t(v)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return C v."""
+        return self.made(v)
+
+    def rows(self, a: Tensor) -> Tensor:
+        """Return C applied to each row of a, [B, M, …]."""
+        return self.made.rows(a)
+
+    def rows_root(self, a: Tensor) -> Tensor:
+        """Return Lᵀ applied to each row of a, [B, M, …]."""
+        return self.made.rows_root(a)

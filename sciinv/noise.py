@@ -29,7 +29,7 @@ class Scaled(Gaussian):
     """
 
     def __init__(self, base: Gaussian, scale: Tensor, index: Tensor | None = None) -> None:
-        Likelihood.__init__(self, d=None)
+        super(Gaussian, self).__init__(d=None)  # what `sd` is was checked in the base
         if index is not None and base.sd is None:
             raise OperatorError(
                 "A noise with a full covariance has one scale",
@@ -123,7 +123,7 @@ class Offsets(Gaussian):
     """
 
     def __init__(self, base: Gaussian, index: Tensor, sd: float, mean: float = 0.0) -> None:
-        Likelihood.__init__(self, d=None)
+        super(Gaussian, self).__init__(d=None)  # what `sd` is was checked in the base
         self.base, self.tau, self.mean = base, float(sd), float(mean)
         self.lanes = base.lanes
         self.groups = int(index.max()) + 1

@@ -10,6 +10,7 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.covariances import Covariance, Implicit
 from sciinv.errors import ConfigError, DivergenceError
+from sciinv.kernels import mixture
 from sciinv.kernels.base import Draw, Kernel, Level
 from sciinv.likelihoods import Gaussian
 from sciinv.problem import Problem
@@ -17,8 +18,8 @@ from sciinv.seeds import Streams
 from sciinv.solvers import Linearised, Whitened, solve_dual
 
 # The share of the next level's noise that the error of a solve may be, in the worst octave of
-# spatial frequency. Tried on a brain and a disc: 0.2 and 0.4 give draws of the same χ² and score,
-# and the last fifth of the levels costs little to solve well.
+# spatial frequency. Tried on a brain and a disc: 0.2 and 0.4 give draws of the same χ² and score;
+# the last fifth of the levels costs little to solve well.
 EARLY, LATE, LATE_FROM = 0.4, 0.1, 0.8
 LAST = 0.3  # at the last level there is no next one: this share of its own noise stands for it
 TRIAL = 8  # iterations after which the better of two preconditioners shows
@@ -54,6 +55,8 @@ class Exact(Kernel):
         """Return one exact draw per lane."""
         self._check(moments, problem)
         m, c = moments.mean, moments.covariance
+        if moments.components is not None and m[0].numel() <= mixture.MOST_PIXELS:
+            return Draw(mixture.draw(moments.components, problem, streams, m))
         x = m + c.sqrt(streams.randn(m.shape[1:], m))
         lin, u = problem.linearise(x)
         noise = streams.randn(u.shape[1:], u)

@@ -29,7 +29,7 @@ from sciinv.kernels.base import Draw
 from sciinv.kernels.chain import metropolis
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
-from sciinv.operators.base import Unknown
+from sciinv.operators.base import Unknown, declared
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 from sciinv.solvers import solve_dual
@@ -45,7 +45,8 @@ class Unknowns:
     """The unknowns of one chain per lane, with the values of the last level.
 
     Attributes:
-        declared: The problem with the declared noise and instrument.
+        nominal: The problem with the declared noise and instrument.
+        shape: (C, H, W) of an image.
         parameters: Unknowns that enter through the operator's `at`.
         theta: Their values, [B, P].
         offsets: Unknowns that are added to groups of data.
@@ -55,7 +56,8 @@ class Unknowns:
         chi2: χ² of the draw with the declared noise and the instrument as drawn, [B].
     """
 
-    declared: Problem
+    nominal: Problem
+    shape: tuple[int, ...]
     parameters: tuple[Unknown, ...]
     theta: Tensor
     offsets: tuple[Unknown, ...]
@@ -88,12 +90,12 @@ class Unknowns:
             groups = () if index is None else (int(index.max()) + 1,)
             scale = torch.ones(len(like), *groups, dtype=torch.float64, device=like.device)
             scaled(problem.likelihood, scale, index)  # refuses what has no scale
-        return cls(problem, parameters, theta, tuple(offsets), scale, index)
+        return cls(problem, tuple(like.shape[1:]), parameters, theta, tuple(offsets), scale, index)
 
     def problem(self, theta: Tensor | None = None, temper: float = 1.0) -> Problem:
         """Return the problem at these values, the noise variance times `temper`."""
         physics = self.physics(self.theta if theta is None else theta) if self.parameters else None
-        problem = self.declared.altered(self._likelihood(temper), physics)
+        problem = self.nominal.altered(self._likelihood(temper), physics)
         # An unfinished solve of N data leaves a misfit that reads as noise: √(2N) is what Σ e²
         # scatters by. A parameter may hang on a single nat.
         n = problem.y[0].numel()
@@ -102,11 +104,11 @@ class Unknowns:
 
     def physics(self, theta: Tensor) -> Any:
         """Return the operator at these parameters [B, P]."""
-        declared: Any = self.declared.physics
-        return declared.at(theta.to(self.declared.y))
+        view = self.nominal.physics.at(theta.to(self.nominal.y))
+        return declared(view, self.nominal.y, self.shape)
 
     def _likelihood(self, temper: float = 1.0) -> Likelihood:
-        likelihood = self.declared.likelihood
+        likelihood = self.nominal.likelihood
         if self.scale is not None or temper != 1.0:
             s = self.scale if self.scale is not None else self.theta.new_ones(len(self.theta))
             likelihood = scaled(likelihood, s * temper**0.5, self.index)
@@ -147,7 +149,7 @@ class Unknowns:
             self.values["noise_scale"] = self.scale
         for j, parameter in enumerate(self.parameters):
             self.values[parameter.name] = self.theta[:, j]
-        self.chi2 = self.declared.likelihood.chi2(u, y)
+        self.chi2 = self.nominal.likelihood.chi2(u, y)
         return Draw(x0, stats)
 
     def _move(

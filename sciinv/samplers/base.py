@@ -18,7 +18,7 @@ from sciinv import likelihoods, units
 from sciinv.errors import ConfigError, DivergenceError, OperatorError
 from sciinv.kernels import Level
 from sciinv.kernels.unknowns import Unknowns
-from sciinv.operators.base import image_shape
+from sciinv.operators.base import declared, image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.samplers.arithmetic import fixed_arithmetic
@@ -190,11 +190,11 @@ class Sampler(Reconstructor):
         if not numbers:
             raise ConfigError("No draws were asked for", expected="draws ≥ 1", got=draws,
                               remedy="ask for at least one draw")  # fmt: skip
+        physics = declared(physics, y, self.prior.shape)
         shape = image_shape(physics)
         self.prior.check(shape)
-        spec = getattr(physics, "image_spec", None)
-        if spec is not None:
-            units.check(self.prior.units, spec.units, where=type(physics).__name__)
+        if physics.image_spec is not None:
+            units.check(self.prior.units, physics.image_spec.units, where=type(physics).__name__)
         self._check_y(y, physics)
         items = [whole(i, "item") for i in (range(len(y)) if items is None else items)]
         if len(items) != len(y):
@@ -208,7 +208,7 @@ class Sampler(Reconstructor):
         groups = sorted({n // self.micro_batch for n in numbers})
         done, total = 0, len(groups) * len(items) * self.steps
         images: dict[tuple[int, int], np.ndarray] = {}
-        stats: dict[str, dict[tuple[int, int], np.ndarray]] = {}
+        stats: dict[str, dict[tuple[int, int], Any]] = {}
         for row, item in enumerate(items):
             if row == 0 or likelihoods.per_row(physics):
                 likelihood = likelihoods.of(physics, row, len(items))
@@ -249,7 +249,7 @@ class Sampler(Reconstructor):
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Run one micro-batch: images [B, C, H, W] and statistics [B]."""
         start = time.perf_counter()
-        streams = Streams([(seed, item, lane) for lane in lanes])
+        streams = Streams([(seed, item, lane) for lane in lanes], stock=True)
         physics = problem.physics
         with torch.no_grad():
             x0, values = self.chain(problem, streams, like, report)
@@ -295,8 +295,7 @@ class Sampler(Reconstructor):
 
     @staticmethod
     def _check_y(y: Tensor, physics: Any) -> None:
-        if hasattr(physics, "check_measurement"):
-            physics.check_measurement(y)
+        physics.check_measurement(y)
         if not bool(torch.isfinite(y).all()):
             raise OperatorError(
                 "The measurement holds values that are not finite",
@@ -309,7 +308,7 @@ class Sampler(Reconstructor):
     def _dataset(
         self,
         images: dict[tuple[int, int], np.ndarray],
-        stats: dict[str, dict[tuple[int, int], np.ndarray]],
+        stats: Mapping[str, Mapping[tuple[int, int], Any]],
         numbers: list[int],
         items: list[int],
         physics: Any,
@@ -319,7 +318,7 @@ class Sampler(Reconstructor):
         stack = np.stack([np.stack([images[n, r] for r in rows]) for n in numbers])
         coords: dict[str, Any] = {"draw": numbers, "item": items}
         attrs: dict[str, Any] = {}
-        spec = getattr(physics, "image_spec", None)
+        spec = physics.image_spec
         if spec is not None:
             coords["channel"] = list(spec.channels)
             for axis, name in zip(("y", "x"), spec.axis_names, strict=True):

@@ -27,9 +27,15 @@ from sciinv.errors import ConfigError
 from sciinv.kernels import Level, ReleasedLangevin
 from sciinv.kernels.unknowns import Unknowns
 from sciinv.priors.base import Prior
+from sciinv.priors.widths.own import own_widths
 from sciinv.problem import Problem
 from sciinv.samplers.base import Sampler, Step
 from sciinv.seeds import Streams, at_least, positive, whole
+
+# κ of a local width with fresh noise: with it spread ÷ RMSE is 0.99–1.07 under three priors (black
+# holes, discs, brains; docs/calibration.md). Fresh noise makes states that are worse than those
+# that the width was fitted on.
+LOCAL_FRESH = 3.0
 
 
 @dataclass
@@ -46,7 +52,8 @@ class DAPS(Sampler):
 
     Args:
         prior: The diffusion prior.
-        conditional: Model of p(x0 | x_t): "tweedie", "local", "spectral", "isotropic", "score",
+        conditional: Model of p(x0 | x_t): "auto" (the best that the prior carries, see
+            `conditionals.best`), "mixture", "tweedie", "local", "spectral", "isotropic", "score",
             "published", "reverse", or an object of `sciinv.conditionals`.
         kernel: Draw of p(x0 | x_t, y): "auto", "exact", "newton", "langevin", "hmc", "metropolis",
             or an object of `sciinv.kernels`.
@@ -55,7 +62,8 @@ class DAPS(Sampler):
         sigma_min: Lowest; the prior's own if None.
         sweeps: Draws of x0 at each level before the next, with x_t noised anew in between.
         inflate: κ, factor on the fitted variance of "isotropic", "spectral" and "local". If None,
-            the prior's own, found by calibration on its own draws; 1 for "local".
+            the prior's own, found by calibration on its own draws; 1 for "local", 3 where "auto"
+            chose it.
         renoise: "fresh" is the paper's x_{t−1} ~ N(x0|y, σ_{t−1}²), which forgets x_t; "bridge"
             draws x_{t−1} given both x0|y and x_t, the reverse diffusion guided by the data:
             x_{t−1} ~ N(q x_t + (1 − q) x0|y, σ_{t−1}² (1 − q)), q = (σ_{t−1}/σ_t)². Its error
@@ -73,7 +81,7 @@ class DAPS(Sampler):
     def __init__(
         self,
         prior: Prior,
-        conditional: str | conditionals.Conditional = "tweedie",
+        conditional: str | conditionals.Conditional = "auto",
         kernel: str | kernels.Kernel = "auto",
         levels: int = 50,
         sigma_max: float | None = None,
@@ -87,6 +95,10 @@ class DAPS(Sampler):
     ) -> None:
         super().__init__(prior, micro_batch)
         self.conditional = copy.copy(conditionals.build(conditional, prior))  # not the caller's
+        self.chosen = conditional == "auto"
+        if self.chosen and renoise == "fresh" and isinstance(self.conditional, FittedWidth):
+            local = isinstance(self.conditional, conditionals.LocalWidth)
+            self.conditional.inflate = LOCAL_FRESH if local else float(prior.inflate)
         if inflate is not None:
             if not isinstance(self.conditional, FittedWidth):
                 raise ConfigError(
@@ -152,11 +164,11 @@ class DAPS(Sampler):
     def start(self, problem: Problem, streams: Streams, like: Tensor) -> State:
         """Return x_T ~ N(0, σ_T² I), and the unknowns at their prior means."""
         unknowns = Unknowns.start(problem, self.noise, like)
-        self._kernel = kernels.build(
-            self.kernel,
-            problem if unknowns is None else unknowns.problem(),
-            not isinstance(self.conditional, conditionals.Score),
-        )
+        gaussian = not isinstance(self.conditional, conditionals.Score)
+        seen = problem if unknowns is None else unknowns.problem()
+        self._kernel = kernels.build(self.kernel, seen, gaussian)
+        if self.chosen and self.conditional.name == "spectral" and self.prior.widths is None:
+            self.prior.widths = own_widths(self.prior, like)
         return State(float(self.sigmas[0]) * streams.randn(like.shape[1:], like), unknowns)
 
     def step(self, state: State, level: Level, problem: Problem, streams: Streams) -> Step:

@@ -132,7 +132,7 @@ def test_noise_scale_and_image_have_the_joint_posterior(path, true, monkeypatch)
 
 
 def test_groups_of_noise_have_scales_of_their_own():
-    prior, cov = gaussian_prior()
+    prior, _ = gaussian_prior()
     physics = Matrix(matrix(100), SHAPE, SD)
     physics.noise_groups = torch.arange(100) % 2
     y = data(physics, prior)
