@@ -67,8 +67,10 @@ def run(
             got="not installed",
             remedy='pip install "sciinv[workflow]"',
         )
+    chosen = _profile(profile)
+    _check_executor(chosen)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
-    command += ["--configfile", str(path), "--profile", str(_profile(profile))]
+    command += ["--configfile", str(path), "--profile", str(chosen)]
     if cores is not None:
         command += ["--cores", str(cores)]
     if dry_run:
@@ -142,6 +144,23 @@ def _profile(name: str) -> Path:
         got=name,
         remedy="name a shipped profile, or copy one and give its path",
     )
+
+
+def _check_executor(profile: Path) -> None:
+    """Raise where the profile's executor is a plugin of Snakemake's that is not installed."""
+    text = (profile / "config.yaml").read_text(encoding="utf-8", errors="replace")
+    found = re.search(r"^executor:\s*['\"]?([\w-]+)", text, re.MULTILINE)
+    if found is None or found[1] in ("local", "dryrun", "touch"):
+        return
+    package = f"snakemake-executor-plugin-{found[1]}"
+    if importlib.util.find_spec(package.replace("-", "_")) is None:
+        raise ConfigError(
+            "The profile needs a part of Snakemake that is not installed",
+            where=profile / "config.yaml",
+            expected=package,
+            got="not installed",
+            remedy=f"pip install {package}, or take --profile default on this machine",
+        )
 
 
 def _locked() -> list[Path]:
