@@ -240,7 +240,7 @@ class Sampler(Reconstructor):
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Run one micro-batch: images [B, C, H, W] and statistics [B]."""
         start = time.perf_counter()
-        streams = Streams([(seed, item, lane) for lane in lanes])
+        streams = Streams([(seed, item, lane) for lane in lanes], stock=True)
         physics = problem.physics
         with torch.no_grad():
             x0, values = self.chain(problem, streams, like, report)
