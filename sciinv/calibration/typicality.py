@@ -93,36 +93,41 @@ def own(
     return Own(sigmas, statistics(prior, x, sigmas, "own"))
 
 
-def cached(
-    path: str | Path,
-    shape: tuple[int, int, int],
-    make: Callable[[], Own] | None = None,
-) -> Own | None:
-    """Return t of the own images from the JSON file beside a prior's file.
+def cached(path: str | Path, shape: tuple[int, int, int]) -> Own | None:
+    """Return t of the own images from the JSON file beside a prior's file; None: it has none.
 
     Args:
         path: The prior's file PRIOR.safetensors; the cache is PRIOR.typical.json.
         shape: (C, H, W) of the images.
-        make: Makes what is not there, or belongs to another file; the result is written where the
-            folder allows it. None: nothing is made.
     """
     path = Path(path)
     file = path.with_suffix(".typical.json")
-    key = {"prior": sha256(path), "shape": list(shape)}
+    key = _key(path, shape)
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         if all(found[k] == v for k, v in key.items()):
             return Own(tuple(found["sigmas"]), np.asarray(found["values"], np.float64))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or not ours: made again
-    if make is None:
-        return None
-    new = make()
-    body = {**key, "sigmas": list(new.sigmas), "values": np.round(new.values, 5).tolist()}
+        pass  # not there, or of another file
+    return None
+
+
+def own_cached(path: str | Path, shape: tuple[int, int, int], make: Callable[[], Own]) -> Own:
+    """Return `cached`, or what `make` returns, which is then kept where the folder allows it."""
+    found = cached(path, shape)
+    if found is not None:
+        return found
+    path, new = Path(path), make()
+    values = np.round(new.values, 5).tolist()
+    body = {**_key(path, shape), "sigmas": list(new.sigmas), "values": values}
     # A folder that cannot be written costs time, not the answer.
     with contextlib.suppress(OSError, StoreError):
-        write_file(file, json.dumps(body).encode())
+        write_file(path.with_suffix(".typical.json"), json.dumps(body).encode())
     return new
+
+
+def _key(path: Path, shape: tuple[int, int, int]) -> dict[str, object]:
+    return {"prior": sha256(path), "shape": list(shape)}
 
 
 def typicality(draws: np.ndarray, reference: Own) -> Typicality:

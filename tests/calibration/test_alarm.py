@@ -60,7 +60,7 @@ def test_data_on_a_circle_are_ranked_across_the_turn():
 
 def test_checks_of_a_right_prior_are_uniform_and_raise_no_more_alarms_than_stated():
     prior, physics = prior_of(), physics_of()
-    truths = calibration.prior_draws(prior, 120, SHAPE, seed=3)
+    truths = calibration.prior_draws(prior, 80, SHAPE, seed=3)
     y = calibration.simulate(physics, truths, seed=3)
     sampler = samplers.DAPS(prior, levels=2, micro_batch=39)
     reference = typicality.own(prior, SHAPE, 39)
@@ -76,9 +76,9 @@ def test_checks_of_a_right_prior_are_uniform_and_raise_no_more_alarms_than_state
         p_typical.append(own.p)
         alarms += verdict.judge(found, own).answer == verdict.DOES_NOT
     # all share one set of own images, whose own scatter adds to Kolmogorov's distance
-    assert distance_from_uniform(p_predicted, 40) < 1.63 / np.sqrt(120)
-    assert distance_from_uniform(p_typical, 40) < 1.63 * np.sqrt(1 / 120 + 1 / 39)
-    assert alarms <= 13  # 5 % of 120 are 6 ± 2.4
+    assert distance_from_uniform(p_predicted, 40) < 1.63 / np.sqrt(80)
+    assert distance_from_uniform(p_typical, 40) < 1.63 * np.sqrt(1 / 80 + 1 / 39)
+    assert alarms <= 10  # 5 % of 80 are 4 ± 2
 
 
 def test_a_prior_of_other_structure_is_told():
@@ -162,13 +162,13 @@ def test_own_images_are_kept_beside_the_prior_and_made_again_for_another_file(tm
         return typicality.Own((0.1, 1.0), np.array([[0.0, 1.0], [2.0, 3.0]]))
 
     assert typicality.cached(file, SHAPE) is None
-    first = typicality.cached(file, SHAPE, make)
+    first = typicality.own_cached(file, SHAPE, make)
     again = typicality.cached(file, SHAPE)
     assert again is not None
     assert np.array_equal(first.values, again.values)
     file.write_bytes(b"two")
     assert typicality.cached(file, SHAPE) is None
-    typicality.cached(file, SHAPE, make)
+    typicality.own_cached(file, SHAPE, make)
     assert len(made) == 2
 
 
