@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
@@ -67,29 +69,81 @@ class MeasurementSpec:
     coords: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+class Operator(Protocol):
+    """What samplers, kernels and reports ask of a forward operator: a deepinv `Physics` with these.
+
+    `Declared` has a default for each but A. Noise is said once: in `noise_model` (deepinv) or in an
+    attribute `likelihood` (`sciinv.likelihoods`), which counts where there is one.
+    """
+
+    image_spec: ImageSpec | None
+    measurement_spec: MeasurementSpec | None
+    img_size: tuple[int, ...] | None
+    noise_model: Any
+    differentiable: bool
+    float64_parameters: ClassVar[tuple[str, ...]]
+
+    @property
+    def coordinates(self) -> Tensor | None: ...  # noqa: D102
+
+    def A(self, x: Tensor) -> Tensor: ...  # noqa: D102
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor: ...  # noqa: D102
+    def jacobian(self, x: Tensor) -> Tensor | None: ...  # noqa: D102
+    def linearize(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...  # noqa: D102
+    def classical(self, y: Tensor) -> dict[str, Tensor]: ...  # noqa: D102
+    def check_image(self, x: Tensor) -> None: ...  # noqa: D102
+    def check_measurement(self, y: Tensor) -> None: ...  # noqa: D102
+    def check_data(self, y: Tensor) -> None: ...  # noqa: D102
+
+
 class Declared:
     """Mixin for deepinv physics whose domain and codomain are declared and checked.
 
-    A class sets `image_spec` and `measurement_spec` in its constructor. It may also offer
-    `classical(y) -> dict[str, Tensor]`, the field's usual reconstructions by name, and
-    `likelihood`, a `sciinv.likelihoods` object, where `noise_model` cannot say the noise.
+    A class sets `image_spec` and `measurement_spec` in its constructor, and `likelihood`, a
+    `sciinv.likelihoods` object, where `noise_model` cannot say the noise. The rest has defaults,
+    see `Operator`.
 
-    `float64_parameters` names the constructor's arrays that decide where the samples lie (angles,
-    a trajectory): `from_measurement` hands them over in float64 whatever the dtype of the data.
+    Attributes:
+        differentiable: False where A has no derivative: it then comes from differences, or a kernel
+            that needs none is taken.
+        float64_parameters: The constructor's arrays that decide where the samples lie (angles, a
+            trajectory): `from_measurement` hands them over in float64 whatever the data's dtype.
     """
 
     float64_parameters: ClassVar[tuple[str, ...]] = ()
 
-    image_spec: ImageSpec
-    measurement_spec: MeasurementSpec
+    image_spec: ImageSpec | None = None
+    measurement_spec: MeasurementSpec | None = None
+    img_size: Any = None
+    differentiable: bool = True
+
+    @property
+    def coordinates(self) -> Tensor | None:
+        """F [P, C, H, W] where A(x) = g(F x) with few rows; see `interferometry.Closures`."""
+        return None
+
+    def jacobian(self, x: Tensor) -> Tensor | None:
+        """Return ∂A/∂x, [B, M, C·H·W], where the operator knows it; None otherwise."""
+        return None
+
+    def linearize(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return A(x) and the function v → Jᵀ v."""
+        own: Any = self
+        return own.A(x), lambda v: own.A_vjp(x, v)
+
+    def classical(self, y: Tensor) -> dict[str, Tensor]:
+        """Return the field's usual reconstructions by name, each [B, C, H, W]."""
+        return {}
 
     def check_image(self, x: Tensor) -> None:
         """Raise `OperatorError` unless x is a finite-dtype batch [B, C, H, W] of this image."""
-        _check(self, "image", x, self.image_spec.shape)
+        if self.image_spec is not None:
+            _check(self, "image", x, self.image_spec.shape)
 
     def check_measurement(self, y: Tensor) -> None:
         """Raise `OperatorError` unless y is a batch [B, …] of this measurement."""
-        _check(self, "measurement", y, self.measurement_spec.shape)
+        if self.measurement_spec is not None:
+            _check(self, "measurement", y, self.measurement_spec.shape)
 
     def check_data(self, y: Tensor) -> None:
         """Raise `OperatorError` unless y can have been measured; not for residuals or gradients.
@@ -138,13 +192,77 @@ def _check(physics: object, what: str, value: Tensor, shape: tuple[int, ...]) ->
         )
 
 
+# What an operator that is not `Declared` may say all the same.
+_SAID = (
+    "image_spec", "measurement_spec", "img_size", "differentiable", "jacobian", "linearize",
+    "classical", "check_image", "check_measurement", "check_data", "likelihood",
+    "float64_parameters",
+)  # fmt: skip
+
+
+class Undeclared(Declared, Physics):
+    """A deepinv operator that declares nothing but A and its noise, behind the one door.
+
+    Made by `declared`; the class is named as the operator's own, for messages.
+    """
+
+    def __init__(self, inner: Physics) -> None:
+        super().__init__(noise_model=inner.noise_model)
+        self.inner = inner
+        for name in _SAID:
+            if hasattr(inner, name):
+                setattr(self, name, getattr(inner, name))
+
+    def A(self, x: Tensor, **kwargs: Any) -> Tensor:
+        """Return the operator's own A x."""
+        return self.inner.A(x, **kwargs)
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return the operator's own Jᵀ v."""
+        return self.inner.A_vjp(x, v)
+
+
+class UndeclaredLinear(Undeclared, LinearPhysics):
+    """The same for a linear operator."""
+
+    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
+        """Return the operator's own Aᵀ y."""
+        return self.inner.A_adjoint(y, **kwargs)
+
+    def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:
+        """Return the operator's own Aᵀ A x."""
+        return self.inner.A_adjoint_A(x, **kwargs)
+
+
+def declared(physics: Any, y: Tensor | None = None, shape: Sequence[int] | None = None) -> Any:
+    """Return the operator as it is where it is `Declared`, else wrapped, with its image's shape.
+
+    Args:
+        physics: A deepinv operator.
+        y: A measurement [B, …]: a linear operator's Aᵀ y has the shape of an image.
+        shape: (C, H, W) from who knows it, as the prior does.
+    """
+    if isinstance(physics, Declared):
+        return physics
+    base = UndeclaredLinear if isinstance(physics, LinearPhysics) else Undeclared
+    wrapped = type(type(physics).__name__, (base,), {"__doc__": type(physics).__doc__})(physics)
+    own = wrapped.image_spec.shape if wrapped.image_spec is not None else wrapped.img_size
+    if own is None or len(own) != 3:
+        if shape is not None:
+            wrapped.img_size = tuple(int(n) for n in shape)
+        elif y is not None and base is UndeclaredLinear:
+            with torch.no_grad():
+                wrapped.img_size = tuple(physics.A_adjoint(y[:1]).shape[1:])
+    return wrapped
+
+
 def image_shape(physics: Any) -> tuple[int, int, int]:
     """Return (C, H, W) of an operator's image, from `image_spec` or deepinv's `img_size`.
 
     Raises:
         OperatorError: The operator says neither.
     """
-    spec = getattr(physics, "image_spec", None)
+    spec = getattr(physics, "image_spec", None)  # also of operators that no door was passed for
     shape = spec.shape if spec is not None else getattr(physics, "img_size", None)
     if shape is None or len(shape) != 3:
         raise OperatorError(

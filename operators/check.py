@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sciinv import likelihoods
 from sciinv.errors import SciinvError
-from sciinv.operators.base import image_shape
+from sciinv.operators.base import declared, image_shape
 
 # Relative error allowed by the dtype: round-off grows with the length of the sums, which in these
 # operators is at most some 1e6 terms (√1e6 · eps ≈ 1e-4 in float32, 2e-13 in float64).
@@ -90,7 +90,7 @@ class _Bench:
     """Random test images for one operator, and a method per check."""
 
     def __init__(self, physics: Any, y: Tensor | None, seed: int) -> None:
-        self.physics = physics
+        self.physics = physics = declared(physics, y)
         self.y = y
         self.c, self.h, self.w = image_shape(physics)
         self.generator = torch.Generator().manual_seed(seed)
@@ -116,7 +116,7 @@ class _Bench:
 
     def shape(self) -> Check:
         u = self.physics.A(self.image())
-        spec = getattr(self.physics, "measurement_spec", None)
+        spec = self.physics.measurement_spec
         want = (2, *spec.shape) if spec is not None else (2, *u.shape[1:])
         finite = bool(torch.isfinite(u).all())
         return Check(

@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from sciinv.errors import OperatorError
+from sciinv.operators.base import declared
 from sciinv.operators.named import REGISTRY, find, made
 
 
@@ -84,7 +85,8 @@ def from_measurement(
     params = _gather(cls, name, dataset, item, dtype, overrides)
     physics = made(cls, name, params)
     y = _tensor(dataset["y"], item, dtype).unsqueeze(0)
-    spec = getattr(physics, "measurement_spec", None)
+    known = declared(physics, y)
+    spec = known.measurement_spec
     if spec is not None and tuple(y.shape[1:]) != tuple(spec.shape):
         dims = [d for d in dataset["y"].dims if d != "item"]
         raise OperatorError(
@@ -93,9 +95,7 @@ def from_measurement(
             got=dict(zip(dims, y.shape[1:], strict=True)),
             remedy="name the operator that the data were measured with, or correct its parameters",
         )
-    check = getattr(physics, "check_data", None)
-    if check is not None:
-        check(y)
+    known.check_data(y)
     return physics, y
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Gaussian, Likelihood
-from sciinv.operators.base import Declared, MeasurementSpec
+from sciinv.operators.base import Declared, MeasurementSpec, declared
 from sciinv.seeds import Streams
 
 
@@ -92,7 +92,8 @@ class Stacked(Declared, Physics):
         self._setup(parts)
 
     def _setup(self, parts: Sequence[Any]) -> None:
-        specs: list[Any] = [getattr(p, "image_spec", None) for p in parts]
+        parts = [declared(p) for p in parts]
+        specs: list[Any] = [p.image_spec for p in parts]
         if not parts or any(s is None for s in specs):
             raise OperatorError(
                 "There is nothing to stack",
@@ -144,7 +145,7 @@ class Stacked(Declared, Physics):
 
     def linearize(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return A(x) and v → Jᵀ v."""
-        done = [_linearize(p, x) for p in self.parts]
+        done = [p.linearize(x) for p in self.parts]
 
         def vjp(v: Tensor) -> Tensor:
             pairs = zip(done, self.split(v), strict=True)
@@ -156,7 +157,7 @@ class Stacked(Declared, Physics):
         """Return every part's usual reconstructions, numbered."""
         out: dict[str, Tensor] = {}
         for i, (part, piece) in enumerate(zip(self.parts, self.split(y), strict=True), 1):
-            found = part.classical(piece) if hasattr(part, "classical") else {}
+            found = part.classical(piece)
             out |= {f"{name} {i}": image for name, image in found.items()}
         return out
 
@@ -173,7 +174,8 @@ class StackedLinear(Stacked, LinearPhysics):
     """`Stacked` of linear parts."""
 
     def __init__(self, parts: Sequence[Any]) -> None:
-        shape = parts[0].image_spec.shape if parts and hasattr(parts[0], "image_spec") else None
+        spec = declared(parts[0]).image_spec if parts else None
+        shape = None if spec is None else spec.shape
         LinearPhysics.__init__(self, img_size=shape)
         self._setup(parts)
 
@@ -191,15 +193,9 @@ def stack(parts: Sequence[Any]) -> Stacked:
     """Return the operator y = (A_1 x, A_2 x, …): linear where all parts are."""
     if parts and all(isinstance(p, LinearPhysics) for p in parts):
         return StackedLinear(parts)
-    if all(hasattr(p, "jacobian") for p in parts):
+    if all(type(declared(p)).jacobian is not Declared.jacobian for p in parts):
         return StackedNonlinear(parts)
     return Stacked(parts)
-
-
-def _linearize(part: Any, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    if hasattr(part, "linearize"):
-        return part.linearize(x)
-    return part.A(x), lambda v: part.A_vjp(x, v)
 
 
 def _likelihood(parts: list[Likelihood], shapes: list[tuple[int, ...]]) -> Likelihood:

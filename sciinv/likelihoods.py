@@ -32,6 +32,10 @@ class Likelihood(DataFidelity, ABC):
     def nll(self, u: Tensor, y: Tensor) -> Tensor:
         """Return −log p(y | u) up to a constant, [B]."""
 
+    def difference(self, y: Tensor, u: Tensor) -> Tensor:
+        """Return y − u, as the likelihood measures it; shape of y."""
+        return y - u
+
     @abstractmethod
     def whiten(self, r: Tensor, u: Tensor) -> Tensor:
         """Return W r with Wᵀ W the Fisher information of the data at u; same shape as r."""

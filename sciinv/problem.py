@@ -10,6 +10,7 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.likelihoods import Gaussian, Likelihood
+from sciinv.operators.base import declared
 from sciinv.solvers import Linearised, dense_rows, normal_symbol
 
 # What is left out of F x is this share of its largest part: far below the noise of any datum.
@@ -22,7 +23,7 @@ class Problem:
 
     Attributes:
         y: The measurement, [B, …].
-        physics: The forward operator.
+        physics: The forward operator, `operators.base.Operator`.
         likelihood: p(y | A x).
         linear: Whether A is linear.
         rows: A as rows [M, C, H, W] where A is linear and small.
@@ -31,7 +32,7 @@ class Problem:
     """
 
     y: Tensor
-    physics: Physics
+    physics: Any
     likelihood: Likelihood
     linear: bool
     rows: Tensor | None = None
@@ -43,6 +44,7 @@ class Problem:
         """Return the problem of these data; `like` is an image batch for shape and dtype."""
         from deepinv.physics import LinearPhysics
 
+        physics = declared(physics, y, like.shape[1:])
         linear = isinstance(physics, LinearPhysics)
         rows = dense_rows(physics, like, y) if linear else None
         return cls(y, physics, likelihood, linear, rows)
@@ -65,7 +67,7 @@ class Problem:
         F's singular values down to `RANK_FLOOR` of the largest: double precision, computed once.
         """
         if "reduced" not in self.cache:
-            rows = getattr(self.physics, "coordinates", None)
+            rows = self.physics.coordinates
             self.cache["reduced"] = None if rows is None else _compressed(rows)
         return self.cache["reduced"]
 
@@ -103,10 +105,10 @@ class Problem:
                     self.cache[key] = lin
                 return lin, u
             return self.cache[key], u
-        matrix = None
-        if hasattr(physics, "jacobian"):
-            matrix = physics.jacobian(x).reshape(len(x), -1, *x.shape[1:])
-        elif not getattr(physics, "differentiable", True):
+        matrix = physics.jacobian(x)
+        if matrix is not None:
+            matrix = matrix.reshape(len(x), -1, *x.shape[1:])
+        elif not physics.differentiable:
             matrix = central_differences(physics.A, x)
 
         def forward(v: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from sciinv.commands.output import Network, Overwrite
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(train)
+    app.command("import-prior")(import_prior)
     app.command("fit-widths")(fit_widths)
     app.command()(benchmark)
     app.command()(calibrate)
@@ -136,6 +137,74 @@ def _train_configured(
         training.train(chosen, finish=finish, resume=not fresh, max_steps=max_steps)
 
 
+def import_prior(
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            help="Weights of EDM (.pkl), InverseBench, guided-diffusion, lucidrains, "
+            "Lightning or deepinv (.pt, .ckpt, .safetensors), or a diffusers folder."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .yaml file to write.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Clean images for the widths, not trained on.")
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=0, help="Draws of the prior for the widths where there are none.")
+    ] = 32,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of such a draw.")] = 60,
+    levels: Annotated[int, typer.Option(min=2, help="Noise levels of the widths.")] = 12,
+    network: Annotated[
+        str | None, typer.Option(help="Class of the network, e.g. deepinv.models:DRUNet.")
+    ] = None,
+    arguments: Annotated[
+        str | None, typer.Option(help="Arguments of the class, a JSON object.")
+    ] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="epsilon, v or x0, where the file does not say it.")
+    ] = None,
+    sigma_data: Annotated[float | None, typer.Option(help="EDM: rms of the images, 0.5.")] = None,
+    sigma_min: Annotated[float | None, typer.Option(help="Smallest σ, network's units.")] = None,
+    sigma_max: Annotated[float | None, typer.Option(help="Largest σ, network's units.")] = None,
+    shape: Annotated[str | None, typer.Option(help="C,H,W of an image.")] = None,
+    units: Annotated[str | None, typer.Option(help="Unit of a pixel value.")] = None,
+    offset: Annotated[float | None, typer.Option(help="Physical value of u = 0.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Physical value of one unit of u.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of draws and noise.")] = 0,
+) -> None:
+    """Describe a network that was trained elsewhere, and fit its widths.
+
+    A pickle is never opened as one: tensors are taken from it, and nothing in it is run.
+    """
+    from sciinv.commands.output import json_object
+    from sciinv.errors import ConfigError
+    from sciinv.steps import import_prior as step
+
+    size = None
+    if shape is not None:
+        try:
+            size = [int(n) for n in shape.split(",")]
+        except ValueError:
+            size = []
+        if len(size) != 3 or min(size) < 1:
+            raise ConfigError("The shape is no C,H,W", where="--shape", got=shape,
+                              expected="three whole numbers joined by commas",
+                              remedy="e.g. --shape 1,64,64")  # fmt: skip
+    stated = {
+        "network": network, "arguments": json_object(arguments, "--arguments"),
+        "prediction": prediction, "sigma_data": sigma_data, "sigma_min": sigma_min,
+        "sigma_max": sigma_max, "shape": size, "channels": size and size[0], "units": units,
+        "offset": offset, "scale": scale,
+    }  # fmt: skip
+    say = lambda line: typer.echo(line, err=True)  # noqa: E731
+    typer.echo(
+        step.import_prior(
+            weights, output, stated, images=images, draws=draws, steps=steps, levels=levels,
+            seed=seed, say=say,
+        )
+    )  # fmt: skip
+
+
 def fit_widths(
     prior: Annotated[Path, typer.Argument(help="A .safetensors file of `sciinv train`.")],
     images: Annotated[int, typer.Option(min=16, help="Draws of the prior to fit on.")] = 256,
@@ -245,9 +314,24 @@ def benchmark(
         list[str] | None,
         typer.Option(help="gaussian, mixture, large, nonlinear, robust or speed; may be repeated."),
     ] = None,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE.py:NAME of a function (prior, physics, y, draws, seed) → draws; repeatable."
+        ),
+    ] = None,
+    speed: Annotated[
+        bool, typer.Option(help="Price of a draw of the shipped problems, by its parts, instead.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare the samplers with exact posteriors, and write the table."""
+    if speed:
+        from sciinv.calibration.benchmark.speed import write
+
+        typer.echo(write(out, overwrite, lambda line: typer.echo(line, err=True)))
+        return
+    from sciinv.calibration.benchmark.foreign import named
     from sciinv.calibration.benchmark.run import GROUPS, run
     from sciinv.errors import ConfigError
 
@@ -262,4 +346,5 @@ def benchmark(
             remedy="name a known group",
         )
     say = lambda line: typer.echo(line, err=True)  # noqa: E731
-    typer.echo(run(out, full, chosen, progress=say, overwrite=overwrite))
+    own = {text: named(text) for text in sampler or ()}
+    typer.echo(run(out, full, chosen, progress=say, overwrite=overwrite, own=own))

@@ -15,6 +15,7 @@ from sciinv.images.collect import ImageSet
 
 FEWEST = 48
 FEW = 300
+SEEN = 400  # images that spectrum and symmetry are taken from
 TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "left-right": lambda a: a[..., ::-1],
     "up-down": lambda a: a[..., ::-1, :],
@@ -67,7 +68,7 @@ def inspect(images: ImageSet, where: Path, *, labels: bool = False) -> Inspectio
     spread = float(np.sqrt(np.mean(np.abs(v - offset) ** 2, dtype=np.float64)))
     if images.complex:
         spread /= np.sqrt(2)  # of the real and the imaginary part
-    some = v[np.random.default_rng(0).permutation(len(v))[:400]]
+    some = v[np.random.default_rng(0).permutation(len(v))[:SEEN]]
     strongest, noise = _strongest(some), _noise(some)
     border = _border(v)
     symmetric = _symmetric(np.abs(some) if images.complex else some)
@@ -128,7 +129,8 @@ def _usable(images: ImageSet, where: Path, labels: bool) -> ImageSet:
             where=where,
             expected=f"at least {FEWEST} that differ, better {FEW} and more",
             got=len(images.values),
-            remedy="add images; for volumes take all slices (--axis); see docs/priors.md",
+            remedy="add images; for volumes take all slices (--axis); see "
+            "docs/guides/bring-a-prior.md",
         )
     values = np.unique(images.values[:: max(1, len(images.values) // 32)])
     if len(values) <= 8 and not labels:
@@ -175,35 +177,39 @@ def _border(v: np.ndarray) -> tuple[int, int, int, int]:
 def _symmetric(v: np.ndarray, trials: int = 8) -> tuple[str, ...]:
     """Return the turns T for which halves A, T(B) of the set differ no more than A and B.
 
-    Compared are mean images and mean power spectra, as distances relative to their size.
+    Compared are mean images and mean spectra, as distances relative to their size, at 64 pixels.
     """
     rng, square = np.random.default_rng(1), v.shape[1] == v.shape[2]
     names = [n for n in TURNS if square or n not in ("transposed", "quarter turn")]
+    step = max(1, max(v.shape[1:]) // 64)
+    h, w = (n // step * step for n in v.shape[1:])
+    coarse = v[:, :h, :w].reshape(len(v), h // step, step, w // step, step).mean((2, 4))
+    maps = coarse, _spectra(coarse)
     plain, turned = [], {n: [] for n in names}  # type: ignore[var-annotated]
     for _ in range(trials):
         order = rng.permutation(len(v))
-        a, b = v[order[: len(v) // 2]], v[order[len(v) // 2 :]]
-        plain.append(_apart(a, b))
+        halves = order[: len(v) // 2], order[len(v) // 2 :]
+        a, b = ([_centred(m[half].mean(0), k) for k, m in enumerate(maps)] for half in halves)
+        plain.append([_apart(x, y) for x, y in zip(a, b, strict=True)])
         for n in names:
-            turned[n].append(_apart(a, TURNS[n](b)))
+            turned[n].append([_apart(x, TURNS[n](y)) for x, y in zip(a, b, strict=True)])
     limit = 1.15 * np.max(plain, axis=0)
     return tuple(n for n in names if bool((np.mean(turned[n], axis=0) <= limit).all()))
 
 
-def _apart(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    out = []
-    for x, y in zip(_features(a), _features(b), strict=True):
-        out.append(float(np.linalg.norm(x - y) / (np.linalg.norm(x) + np.linalg.norm(y) + 1e-30)))
-    return out[0], out[1]
+def _spectra(v: np.ndarray) -> np.ndarray:
+    """Return |F| of each image, cut so that it is symmetric about its middle."""
+    size = np.abs(np.fft.fftshift(np.fft.fft2(v - v.mean((1, 2), keepdims=True)), axes=(1, 2)))
+    return size[:, (v.shape[1] + 1) % 2 :, (v.shape[2] + 1) % 2 :]
 
 
-def _features(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean = v.mean(0)
-    power = np.abs(np.fft.fftshift(np.fft.fft2(v - v.mean((1, 2), keepdims=True)), axes=(1, 2)))
-    h, w = (n // 2 for n in v.shape[1:])
-    # symmetric about its middle, so that turning the images turns the spectrum
-    near = np.log(power.mean(0) + 1e-12)[h % 2 :, w % 2 :]
-    return mean - mean.mean(), near - near.mean()
+def _centred(mean: np.ndarray, spectrum: int) -> np.ndarray:
+    mean = np.log(mean + 1e-12) if spectrum else mean
+    return mean - mean.mean()
+
+
+def _apart(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.linalg.norm(x - y) / (np.linalg.norm(x) + np.linalg.norm(y) + 1e-30))
 
 
 def augmentation(symmetric: tuple[str, ...]) -> tuple[str, ...]:

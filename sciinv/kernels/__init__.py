@@ -61,7 +61,7 @@ def build(kernel: str | Kernel, problem: Problem, gaussian: bool = True) -> Kern
             return Langevin()
         if problem.linear and isinstance(problem.likelihood, Gaussian):
             return Exact()
-        if getattr(problem.physics, "differentiable", True):
+        if problem.physics.differentiable:
             return GaussNewton()
         if math.prod(image_shape(problem.physics)) <= DIFFERENCES_LIMIT:
             return GaussNewton()

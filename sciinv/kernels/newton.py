@@ -102,9 +102,7 @@ class GaussNewton(Kernel):
     def _whitened(problem: Problem, lin: Linearised, u: Tensor) -> Tensor:
         """Return e = W(y − u) with the W of the linearisation."""
         likelihood = problem.likelihood
-        if hasattr(likelihood, "difference"):
-            return likelihood.whiten(likelihood.difference(problem.y, u), lin.u)
-        return likelihood.whiten(problem.y - u, lin.u)
+        return likelihood.whiten(likelihood.difference(problem.y, u), lin.u)
 
     def _mode(self, moments: Moments, problem: Problem) -> tuple[Tensor, Tensor]:
         """Return z* with x* = m + L z* near the mode, and the last solve's residual."""

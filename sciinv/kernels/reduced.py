@@ -22,7 +22,6 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.kernels.base import Draw
 from sciinv.kernels.chain import effective_size, metropolis
-from sciinv.likelihoods import Gaussian
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 
@@ -80,9 +79,7 @@ class Coordinates:
         b, m, r = j.shape
         columns = j.mT.reshape(b * r, m)
         j = likelihood.whiten(columns, u.float().repeat_interleave(r, 0)).reshape(b, r, m).mT
-        y = self.y
-        d = likelihood.difference(y, u) if isinstance(likelihood, Gaussian) else y - u
-        return likelihood.whiten(d, u), j.double()
+        return likelihood.whiten(likelihood.difference(self.y, u), u), j.double()
 
     def image(self, w: Tensor, streams: Streams) -> Tensor:
         """Return x0 ~ p(x0 | x_t, w)."""

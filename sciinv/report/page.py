@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +14,7 @@ import sciinv
 from sciinv import plots, uncertainty
 from sciinv.errors import ConfigError
 from sciinv.report import parts
-from sciinv.report.findings import Trust, assess
+from sciinv.report.findings import Finding, Trust, assess
 from sciinv.report.markup import counted, part, table_of
 from sciinv.report.origin import cost
 from sciinv.report.parts import Problem
@@ -90,6 +91,8 @@ def _section(problem: Problem, anchor: str) -> tuple[str, Trust]:
     classical = {k: plots.plane(k, v, mean) for k, v in problem.classical.items()}
     truth = None if problem.truth is None else plots.plane("truth", problem.truth, mean)
     judged = assess(summary, stats, classical, problem.components, truth)
+    told = tuple(Finding(f"The data: {text}", warning=True) for text in problem.doubts)
+    judged = replace(judged, findings=(*told, *judged.findings))
     colours = plots.colour_map(problem.operator or dataset.attrs.get("operator"))
     limits = plots.shared_limits([mean, *summary["quantiles"]])
     pieces = [

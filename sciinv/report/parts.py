@@ -38,6 +38,7 @@ class Problem:
         calibration: (ranks, draws) of a calibration on simulated truths, see
             `sciinv.plots.calibration_figure`.
         provenance: Further rows on how it was made; the store's own are shown anyway.
+        doubts: Sentences of doubt that the reader of the data attached to the measurement.
         operator: Name of the operator, which decides the colours; the store's own if None.
     """
 
@@ -54,6 +55,7 @@ class Problem:
     calibration: tuple[Any, int] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     operator: str | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def numbers(problem: Problem, judged: Trust) -> str:

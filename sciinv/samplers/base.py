@@ -17,7 +17,7 @@ from torch import Tensor
 from sciinv import likelihoods, units
 from sciinv.errors import ConfigError, DivergenceError, OperatorError
 from sciinv.kernels import Level
-from sciinv.operators.base import image_shape
+from sciinv.operators.base import declared, image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.samplers.arithmetic import fixed_arithmetic
@@ -181,11 +181,11 @@ class Sampler(Reconstructor):
         if not numbers:
             raise ConfigError("No draws were asked for", expected="draws ≥ 1", got=draws,
                               remedy="ask for at least one draw")  # fmt: skip
+        physics = declared(physics, y, self.prior.shape)
         shape = image_shape(physics)
         self.prior.check(shape)
-        spec = getattr(physics, "image_spec", None)
-        if spec is not None:
-            units.check(self.prior.units, spec.units, where=type(physics).__name__)
+        if physics.image_spec is not None:
+            units.check(self.prior.units, physics.image_spec.units, where=type(physics).__name__)
         self._check_y(y, physics)
         items = [whole(i, "item") for i in (range(len(y)) if items is None else items)]
         if len(items) != len(y):
@@ -287,8 +287,7 @@ class Sampler(Reconstructor):
 
     @staticmethod
     def _check_y(y: Tensor, physics: Any) -> None:
-        if hasattr(physics, "check_measurement"):
-            physics.check_measurement(y)
+        physics.check_measurement(y)
         if not bool(torch.isfinite(y).all()):
             raise OperatorError(
                 "The measurement holds values that are not finite",
@@ -311,7 +310,7 @@ class Sampler(Reconstructor):
         stack = np.stack([np.stack([images[n, r] for r in rows]) for n in numbers])
         coords: dict[str, Any] = {"draw": numbers, "item": items}
         attrs: dict[str, Any] = {}
-        spec = getattr(physics, "image_spec", None)
+        spec = physics.image_spec
         if spec is not None:
             coords["channel"] = list(spec.channels)
             for axis, name in zip(("y", "x"), spec.axis_names, strict=True):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sciinv import likelihoods
 from sciinv.errors import OperatorError, PriorError
-from sciinv.operators.base import image_shape
+from sciinv.operators.base import Declared, declared, image_shape
 from sciinv.samplers.base import Progress, Sampler
 
 
@@ -58,7 +58,7 @@ class Autoencoder:
         return error.square().flatten(1).mean(1).sqrt()
 
 
-class LatentOperator(Physics):
+class LatentOperator(Declared, Physics):
     """A∘G: from latent variables to the measurement, with the noise of A.
 
     Args:
@@ -70,11 +70,12 @@ class LatentOperator(Physics):
     """
 
     def __init__(self, physics: Any, autoencoder: Autoencoder) -> None:
+        physics = declared(physics)
         super().__init__(noise_model=physics.noise_model)
         self.physics, self.decode = physics, autoencoder.decode
         self.img_size = tuple(autoencoder.latent_shape)
         self.likelihood = likelihoods.of(physics)
-        self.differentiable = getattr(physics, "differentiable", True)
+        self.differentiable = physics.differentiable
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return the measurement of G(z), z [B, c, h, w]."""
@@ -87,8 +88,7 @@ class LatentOperator(Physics):
 
     def check_measurement(self, y: Tensor) -> None:
         """Raise where A's own check of a measurement does."""
-        if hasattr(self.physics, "check_measurement"):
-            self.physics.check_measurement(y)
+        self.physics.check_measurement(y)
 
 
 class LinearLatentOperator(LatentOperator, LinearPhysics):

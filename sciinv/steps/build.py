@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -12,6 +13,7 @@ from sciinv import operators, priors, samplers
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate, located_name
 from sciinv.errors import ConfigError
+from sciinv.operators.base import ImageSpec, declared, image_shape
 from sciinv.priors.base import Prior as DiffusionPrior
 
 
@@ -42,9 +44,18 @@ def gaussian_power(shape: tuple[int, int], sd: float, length: float) -> Tensor:
 def build(
     measurement: xr.Dataset, operator: Operator, item: int = 0, device: str = "cpu"
 ) -> tuple[Any, Tensor]:
-    """Return the operator and the measurement [1, …] of one item, on a device."""
+    """Return the operator, `Declared`, and the measurement [1, …] of one item, on a device.
+
+    An operator that says nothing of its image gets pixels without a unit, numbered from the centre.
+    """
     name = located_name(operator.name) if operator.name else None
     physics, y = operators.from_measurement(measurement, item, name, **dict(operator.params))
+    physics = declared(physics, y)
+    if physics.image_spec is None:
+        c, h, w = image_shape(physics)
+        rows, columns = (np.arange(n) - (n - 1) / 2 for n in (h, w))
+        names = ("intensity",) if c == 1 else tuple(f"channel {i}" for i in range(c))
+        physics.image_spec = ImageSpec((c, h, w), "", rows, columns, "px", names)
     return physics.to(device), y.to(device)
 
 

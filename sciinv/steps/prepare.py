@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import xarray as xr
+
 from sciinv import store
 from sciinv.config import Data
 from sciinv.errors import DataError
+from sciinv.readers.parts.looks import warnings_of
 from sciinv.run.job import Say
 from sciinv.steps.convert import convert
 from sciinv.steps.source import Source
@@ -51,6 +54,15 @@ def prepare(
         say(f"the measurement holds {found} items, of which the first {items} are sampled")
     if dataset is None:
         say(f"{found} items, read one by one")
-        return convert(data, out, items=chosen, overwrite=overwrite)
+        path = convert(data, out, items=chosen, overwrite=overwrite)
+        tell(store.open_measurement(path), say)
+        return path
+    tell(dataset, say)
     say(f"y {dict(dataset['y'].sizes)}, operator {dataset.attrs.get('operator')}")
     return store.write_measurement(dataset, out, overwrite=overwrite)
+
+
+def tell(dataset: xr.Dataset, say: Say) -> None:
+    """Say what the reader found doubtful in the data."""
+    for sentence in warnings_of(dataset):
+        say(f"warning: {sentence}")

@@ -17,6 +17,7 @@ from sciinv.config import Operator
 from sciinv.config.paths import locate
 from sciinv.errors import DataError
 from sciinv.quantities.measure import spoken
+from sciinv.readers.parts.looks import warnings_of
 from sciinv.steps.sample import build
 from sciinv.store.atomic import write_file
 
@@ -114,6 +115,7 @@ def sections(stores: Stores) -> list[report.Problem]:
                 truth=None if truth is None else truth[item],
                 domain=numbers,
                 operator=dataset.attrs["operator"],
+                doubts=tuple(warnings_of(dataset)),
             )
         )
     return out
@@ -163,8 +165,6 @@ def _components(physics: Any, y: torch.Tensor) -> int:
 
 
 def _classical(physics: Any, y: torch.Tensor) -> Mapping[str, np.ndarray]:
-    if not hasattr(physics, "classical"):
-        return {}
     torch.set_num_threads(1)
     return {k: v[0].detach().cpu().numpy() for k, v in physics.classical(y).items()}
 

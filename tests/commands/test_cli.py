@@ -22,6 +22,7 @@ def mine(path, noise_sd=0.1):
 """
 COMMANDS = {
     "run",
+    "import-prior",
     "doctor",
     "convert",
     "sample",

@@ -35,6 +35,7 @@ def test_auto_takes_differences_for_a_small_operator_without_a_derivative():
     problem = Problem.of(y, physics, physics.likelihood, torch.zeros(1, 1, 1, 2))
     assert kernels.build("auto", problem).name == "newton"
     physics.img_size = (1, 64, 64)
+    problem = Problem.of(y, physics, physics.likelihood, torch.zeros(1, 1, 64, 64))
     assert kernels.build("auto", problem).name == "metropolis"
 
 

@@ -38,7 +38,7 @@ def test_draws_show_no_ring_where_there_is_none(name: str, repo: Path, tmp_path:
     """Read and sampled as in the M87 example, with 40 levels; two minutes each on one core.
 
     One draw of eight may fall to the wrong side. 0.9 is about what eht-imaging reaches on such
-    sources (docs/results.md).
+    sources (docs/evidence/results.md).
     """
     day = repo / "data/eht/SR1_M87_2017_101_lo_hops_netcal_StokesI.uvfits"
     truth = source(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sciinv import __version__
 from sciinv.calibration.benchmark.linear import Row
 from sciinv.calibration.benchmark.suite import GROUPS, suite
 from sciinv.errors import StoreError
+from sciinv.samplers.base import Sampler
 from sciinv.store.atomic import write_file
 from sciinv.store.ours import check_new
 
@@ -26,6 +27,7 @@ def run(
     groups: tuple[str, ...] = GROUPS,
     progress: Callable[[str], None] | None = None,
     overwrite: bool = False,
+    own: Mapping[str, Callable[[Any], Sampler]] | None = None,
 ) -> str:
     """Compute every case of the groups, and write `benchmark.json` and `benchmark.md` to a folder.
 
@@ -34,6 +36,7 @@ def run(
         full: All cases with 1,000 draws each; otherwise a small selection with 300.
         groups: Which groups.
         progress: Called with the name of each case that is done.
+        own: Samplers of the user's, by name, see `suite.suite`.
         overwrite: Replace the rows of these groups that are there already.
 
     Returns:
@@ -50,7 +53,7 @@ def run(
             check_new([path], overwrite)
     else:
         check_new([folder / "benchmark.md"], overwrite)
-    for group, name, case in suite(full):
+    for group, name, case in suite(full, own):
         if group not in groups:
             continue
         found = {"group": group, "case": name, "full": full, "date": str(date.today()), **case()}

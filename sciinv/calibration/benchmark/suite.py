@@ -10,12 +10,13 @@ speed      seconds a draw beside the released settings, in turns in one run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from sciinv.calibration.benchmark.foreign import default
 from sciinv.calibration.benchmark.linear import (
     Row,
     gaussian_case,
@@ -36,6 +37,7 @@ def samplers_of(draws: int) -> dict[str, Callable[[Any], Sampler]]:
     """Return the samplers that the mixture cases compare, by name."""
     group = min(draws, 1000)
     return {
+        "the default": default(draws),
         "particles, 50 levels": lambda p: Particles(p, levels=50, group=group),
         "tweedie DAPS, 50 levels": lambda p: DAPS(p, levels=50, micro_batch=group),
         "tweedie DAPS, 50 levels × 4 sweeps": lambda p: DAPS(
@@ -50,9 +52,20 @@ def samplers_of(draws: int) -> dict[str, Callable[[Any], Sampler]]:
     }
 
 
-def suite(full: bool) -> Iterator[tuple[str, str, Callable[[], Row]]]:
-    """Yield (group, name, function) of every case; small where not `full`."""
+def suite(
+    full: bool, own: Mapping[str, Callable[[Any], Sampler]] | None = None
+) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+    """Yield (group, name, function) of every case; small where not `full`.
+
+    Args:
+        full: All cases with 1,000 draws.
+        own: Samplers of the user's, by name: the cases with a known answer are then run with these
+            alone.
+    """
     draws = 1000 if full else 300
+    if own:
+        yield from _of(own, full, draws)
+        return
     makers = samplers_of(draws)
 
     def exact(prior: Gaussian) -> Sampler:
@@ -68,7 +81,7 @@ def suite(full: bool) -> Iterator[tuple[str, str, Callable[[], Row]]]:
         for name, make in makers.items():
             if not full and "paper" in name:
                 continue
-            few = name not in ("particles, 50 levels", "tweedie DAPS, 50 levels")
+            few = name not in ("the default", "particles, 50 levels", "tweedie DAPS, 50 levels")
             for seed in range((5 if few else 20) if full else 2):
                 problem = random_mixture(seed, sd)
                 yield (
@@ -78,8 +91,8 @@ def suite(full: bool) -> Iterator[tuple[str, str, Callable[[], Row]]]:
                 )
     # With more angles or less noise one component takes the whole posterior.
     rows = projections(8, np.array([0, 60]))
-    for name in ("particles, 50 levels", "tweedie DAPS, 50 levels"):
-        for seed in range((10 if "particles" in name else 3) if full else 1):
+    for name in ("the default", "particles, 50 levels", "tweedie DAPS, 50 levels"):
+        for seed in range((3 if "tweedie" in name else 10) if full else 1):
             problem = random_mixture(seed, 0.5, 25, (1, 8, 8), rows)
             yield (
                 "large",
@@ -104,6 +117,28 @@ def suite(full: bool) -> Iterator[tuple[str, str, Callable[[], Row]]]:
             yield "robust", f"{kind}; {name}; {count} problems", case
     for sd in (0.05, 0.3):
         yield "speed", f"mixtures; β = {sd}", partial(_race, 20 if full else 4, draws, sd)
+
+
+def _of(
+    own: Mapping[str, Callable[[Any], Sampler]], full: bool, draws: int
+) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+    """Yield the cases that any sampler can be put to."""
+    rows = projections(8, np.array([0, 60]))
+    for name, make in own.items():
+        for kind, operator, sd, side in _gaussian_grid(full):
+            case = partial(gaussian_case, kind, operator, sd, side, draws, make)
+            yield "gaussian", f"{name}; {kind}, {operator}, noise {sd}, D {side * side}", case
+        for sd in (0.05, 0.3):
+            for seed in range(20 if full else 2):
+                case = partial(mixture_case, random_mixture(seed, sd), draws, make)
+                yield "mixture", f"{name}; β = {sd}; problem {seed}", case
+        for seed in range(10 if full else 1):
+            problem = random_mixture(seed, 0.5, 25, (1, 8, 8), rows)
+            yield "large", f"{name}; problem {seed}", partial(mixture_case, problem, draws, make)
+        for kind in KINDS:
+            for seed in range(20 if full else 1):
+                case = partial(nonlinear_case, kind, seed, draws, make)
+                yield "nonlinear", f"{kind}; {name}; problem {seed}", case
 
 
 def _small_groups(prior: Any) -> Sampler:

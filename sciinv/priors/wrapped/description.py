@@ -107,7 +107,7 @@ def _described(path: Path) -> Description:
             where=path,
             expected=f"{', '.join(needed)}; may be: {', '.join(sorted(set(known) - set(needed)))}",
             got=got,
-            remedy="see docs/priors.md",
+            remedy="see docs/guides/bring-a-prior.md",
         )
     _one_of(raw["kind"], KINDS, path, "kind")
     other = {k for kind, keys in OF_KIND.items() if kind != raw["kind"] for k in keys} & set(raw)

@@ -31,6 +31,8 @@ PACKAGES = (
     "torchvision.models",
     "deepinv.models",
     "diffusers",
+    "denoising_diffusion_pytorch",
+    "sciinv.priors.wrapped.networks",
     "timm",
     "monai.networks",
     "segmentation_models_pytorch",

@@ -1,4 +1,4 @@
-"""Simulated sources against eht-imaging: python docs/compare_sources.py run|table|picture.
+"""Simulated sources against eht-imaging: python docs/studies/compare_sources.py run|table|picture.
 
 Twenty sources (five rings, crescents, discs and doubles of the black-hole family, seeds apart from
 training) as M87's own (u, v) coverage and noise of 11 April 2017, low band, would have shown:
@@ -34,7 +34,7 @@ from sciinv.readers import uvfits
 from sciinv.readers.parts import vlbi
 from sciinv.uncertainty.alignment import aligned
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 DAY = REPO / "data/eht/SR1_M87_2017_101_lo_hops_netcal_StokesI.uvfits"
 OUT = REPO / "results/compare-sources"
 PRIOR = REPO / "data/priors/blackhole.safetensors"

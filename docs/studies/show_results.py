@@ -1,4 +1,6 @@
-"""Make the pictures of docs/results.md from finished runs: python docs/show_results.py.
+"""Make the pictures of docs/evidence/results.md from finished runs.
+
+    python docs/studies/show_results.py
 
 `sciinv run --config workflows/configs/m87.yaml` and `… helsinki.yaml` have left their stores in
 results/m87 and results/helsinki.
@@ -21,7 +23,7 @@ from sciinv.plots.style import STYLE, grid
 from sciinv.readers import htc2022
 from sciinv.uncertainty.alignment import aligned
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 DAYS = {
     "day-095-hi": "5 April, high",
     "day-095-lo": "5 April, low",

@@ -1,4 +1,4 @@
-"""Make docs/pictures/decoupling.png and print its figures: python docs/decoupling.py."""
+"""Make docs/pictures/decoupling.png and print its figures: python docs/studies/decoupling.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sciinv.calibration.benchmark import plane
 from sciinv.plots.style import FOUND, STYLE, png
 
 DRAWS = 1000
-PICTURE = Path(__file__).resolve().parent / "pictures" / "decoupling.png"
+PICTURE = Path(__file__).resolve().parents[1] / "pictures" / "decoupling.png"
 
 
 def main() -> None:

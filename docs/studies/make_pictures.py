@@ -1,4 +1,6 @@
-"""Make the pictures of these pages from the raw files in data/: python docs/make_pictures.py.
+"""Make the pictures of these pages from the raw files in data/.
+
+    python docs/studies/make_pictures.py
 
 About two minutes on one core. `--only NAME` makes one of them.
 """
@@ -25,7 +27,7 @@ from sciinv.plots.panel import scale_bar, shared_limits, show
 from sciinv.plots.style import FOUND, STYLE, grid
 from sciinv.steps.build import load_prior
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 PICTURES = REPO / "docs" / "pictures"
 DAYS = {"095_lo": "5 April", "095_hi": "5 April", "096_lo": "6 April", "101_lo": "11 April"}
 M87 = {"systematic_noise": 0.02}
@@ -224,7 +226,9 @@ def photoacoustic() -> Figure:
     problem = config.problem("vessels")
     examples = REPO / "docs/examples"
     data = readers.find(f"{examples / 'vessels.py'}:read")(**problem.data.options)
-    physics, y = operators.from_measurement(data)
+    physics, y = operators.from_measurement(
+        data, operator=f"{examples / 'photoacoustic.py'}:Photoacoustic"
+    )
     spec = physics.image_spec
     prior = load_prior(problem.prior, spec.shape, spec.units)
     sampler = samplers.build(problem.sampler.kind, prior, **problem.sampler.settings)

@@ -1,4 +1,4 @@
-"""Measure the figures of operators.md: python docs/measure_operators.py [SECTION …].
+"""Measure the figures of operators.md: python docs/studies/measure_operators.py [SECTION …].
 
 Sections: adjoint, derivative, peers, speed. Peers that are not installed are left out with a line
 that says so. Speed is given as ratios of calls that take turns within this one process.
@@ -25,7 +25,7 @@ from sciinv import operators, readers
 from sciinv.operators.parts import mri_coils, mri_masks
 from sciinv.operators.stack import stack
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 DAY = REPO / "data/eht/SR1_M87_2017_101_lo_hops_netcal_StokesI.uvfits"
 ODD = ((31, 24), (17, 33))
 SCAN = {"pixel_mm": 0.7, "detectors": 45, "detector_mm": 0.9}

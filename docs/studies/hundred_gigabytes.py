@@ -1,6 +1,6 @@
-"""Write docs/hundred-gigabytes.md: a large run on paper, from costs measured here.
+"""Write docs/evidence/hundred-gigabytes.md: a large run on paper, from costs measured here.
 
-python docs/hundred_gigabytes.py    # about two minutes of one core
+python docs/studies/hundred_gigabytes.py    # about two minutes of one core
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sciinv import store
 from sciinv.steps.summarize import summarize
 from sciinv.store.atomic import walk
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ITEMS, DRAWS, SIZE, COILS, GPUS = 20_000, 32, 320, 15, 8
 SHARD_DRAWS, SHARD_ITEMS = 32, 4
 # Assumed, for want of a GPU: GPU seconds of one draw of one slice, in batches that fill it.
@@ -179,7 +179,7 @@ def page(found: Costs) -> str:
         f"sampled) and {image:,.0f} GB of complex draws. This page is computed by",
         "",
         "```console",
-        "$ python docs/hundred_gigabytes.py",
+        "$ python docs/studies/hundred_gigabytes.py",
         "```",
         "",
         "from what small stores cost. Nothing of this size was run.",
@@ -238,7 +238,7 @@ def main() -> None:
     """Measure, compute, write the page."""
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))
-    (ROOT / "docs/hundred-gigabytes.md").write_text(page(found))
+    (ROOT / "docs/evidence/hundred-gigabytes.md").write_text(page(found))
     print(json.dumps(found.numbers, indent=1, ensure_ascii=False))
 
 

@@ -1,4 +1,6 @@
-"""Are a prior's samples copies of training images? python docs/check_memorisation.py [PRIOR …].
+"""Are a prior's samples copies of training images?
+
+    python docs/studies/check_memorisation.py [PRIOR …]
 
 Of 16 unconditional samples of each shipped prior the nearest image of its training set is sought,
 and the nearest of as many images that training never showed (the same generator, other seeds). Both
@@ -22,7 +24,7 @@ from sciinv import priors
 from sciinv.priors.learned.evaluation import unconditional
 from sciinv.priors.phantoms import family
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 HEAD = "/usr/share/mricron/templates/ch2.nii.gz"
 # prior: family, seed of its training, images of a block, first blocks of the training set
 PRIORS = {

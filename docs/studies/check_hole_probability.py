@@ -1,4 +1,6 @@
-"""Is the hole probability calibrated? python docs/check_hole_probability.py run|table [PROBLEM …].
+"""Is the hole probability calibrated?
+
+    python docs/studies/check_hole_probability.py run|table [PROBLEM …]
 
 The hole probability of a pixel is the share of posterior draws with less than half the attenuation
 of acrylic there. It is compared with the challenge's reference segmentation, averaged to the same
@@ -21,7 +23,7 @@ from sciinv.config import Config
 from sciinv.readers import htc2022
 from sciinv.steps.build import load_prior, method
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 CONFIG = REPO / "workflows/configs/helsinki.yaml"
 OUT = REPO / "results/hole-probability"
 HALF = 0.019  # 1/mm

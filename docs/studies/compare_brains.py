@@ -1,4 +1,4 @@
-"""MRI against BART: python docs/compare_brains.py predict|simulate|table|picture.
+"""MRI against BART: python docs/studies/compare_brains.py predict|simulate|table|picture.
 
 `predict`: of the measured brain in data/mri a part of the samples is left out, reconstructed from
 the rest and predicted. `simulate`: four slices of a brain that the prior never saw (MNI ICBM152, as
@@ -30,7 +30,7 @@ from sciinv import metrics, operators, priors, readers, samplers
 from sciinv.operators.parts import mri_coils, mri_masks
 from sciinv.priors.phantoms import brains
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 KSPACE = REPO / "data/mri/cartesian_ksp.npy"
 PRIOR = REPO / "data/priors/mri.safetensors"
 OUT = REPO / "results/compare-brains"
