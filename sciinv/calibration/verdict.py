@@ -6,6 +6,7 @@ smallest times their number is at most the rate in at most that share of such ca
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,7 +40,8 @@ class Verdict:
 
     def row(self) -> dict[str, Any]:
         """Return JSON types only."""
-        return asdict(self)
+        row: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples are lists there
+        return row
 
 
 def judge(

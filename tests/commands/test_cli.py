@@ -34,6 +34,8 @@ COMMANDS = {
     "train",
     "calibrate",
     "calibrate-prior",
+    "check-prior",
+    "compare",
     "fit-widths",
     "benchmark",
 }
