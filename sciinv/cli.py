@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sciinv import __version__
-from sciinv.commands import alarm, operator, posterior, prior, workflow
+from sciinv.commands import alarm, operator, posterior, prior, start, workflow
 from sciinv.commands.output import print_error
 from sciinv.errors import SciinvError
 from sciinv.run.job import quiet_imports
@@ -18,7 +18,7 @@ app = typer.Typer(
     name="sciinv",
     help="Raw scientific measurements to images with uncertainty that can be trusted.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -42,7 +42,7 @@ def options(
         os.environ["SCIINV_DEBUG"] = "1"
 
 
-for part in (workflow, posterior, operator, prior, alarm):
+for part in (start, workflow, posterior, operator, prior, alarm):
     part.register(app)
 
 

@@ -235,14 +235,31 @@ CONDITIONALS: dict[str, type[Conditional]] = {c.name: c for c in _ALL}
 
 
 def build(conditional: str | Conditional, prior: Prior) -> Conditional:
-    """Return the conditional of this name under `prior`, or the object given.
+    """Return the conditional of this name under `prior`, or the object given; "auto" chooses.
 
     Raises:
         ConfigError: There is no conditional of this name.
     """
     if isinstance(conditional, Conditional):
         return conditional
-    return find("conditional", conditional, CONDITIONALS)(prior)
+    if conditional == "auto":
+        return CONDITIONALS[best(prior)](prior)
+    return find("conditional", conditional, CONDITIONALS, also="auto")(prior)
+
+
+def best(prior: Prior) -> str:
+    """Return the name of the best model of p(x0 | x_t) that a prior carries.
+
+    The mixture itself, or exact moments, where they are known in closed form; else the fitted
+    widths: local ones before stationary ones. Where a prior carries none, its stationary widths are
+    fitted to its own draws when the first chain starts: a network's Jacobian products are no
+    default, as they need not be symmetric or positive, and a chain on them can explode.
+    """
+    if hasattr(prior, "components"):
+        return Mixture.name
+    if type(prior).conditional_covariance is not Prior.conditional_covariance:
+        return Tweedie.name
+    return LocalWidth.name if prior.local is not None else SpectralWidth.name
 
 
 __all__ = [
@@ -259,5 +276,6 @@ __all__ = [
     "Score",
     "SpectralWidth",
     "Tweedie",
+    "best",
     "build",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ import typer
 import yaml
 
 from sciinv.errors import ConfigError, SciinvError
+
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?[eE][+-]?\d+")
 
 # Of every command that writes: it replaces nothing unless it is asked to.
 Overwrite = Annotated[
@@ -134,8 +137,15 @@ def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
                 got=pair,
                 remedy="put an equals sign between name and value, without spaces",
             )
-        out[key] = yaml.safe_load(value)
+        out[key] = _scalar(yaml.safe_load(value))
     return out
+
+
+def _scalar(value: Any) -> Any:
+    """Return 1e-5 as a number too: YAML 1.1 asks for 1.0e-5, and takes the rest for a text."""
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        return value
+    return float(value)
 
 
 def number_range(text: str | None, option: str) -> range | None:

@@ -30,7 +30,10 @@ def register(app: typer.Typer) -> None:
 def convert(
     raw: Annotated[list[str], typer.Argument(help="Raw files that make one measurement.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The measurement store to write.")],
-    reader: Annotated[str, typer.Option(help="Name of a reader, or FILE.py:FUNCTION.")],
+    reader: Annotated[
+        str | None,
+        typer.Option(help="Name of a reader, or FILE.py:FUNCTION; by content if left out."),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", help="KEY=VALUE for the reader; may be repeated."),
@@ -45,6 +48,7 @@ def convert(
 
     Items are read in parallel and written one after the other: memory does not grow with them.
     """
+    from sciinv import readers
     from sciinv.commands.output import key_values, number_range, progress
     from sciinv.config import Data
     from sciinv.readers.parts.looks import warnings_of
@@ -52,7 +56,7 @@ def convert(
     from sciinv.store import open_measurement
 
     path = raw[0] if len(raw) == 1 else tuple(raw)
-    data = Data(reader, path, key_values(option, "--option"))
+    data = Data(reader or readers.guess(raw[0]), path, key_values(option, "--option"))
     with progress("items") as report:
         convert(
             data,

@@ -2,6 +2,7 @@
 
 from sciinv.plots.diagnostics import calibration_figure, fit_figure
 from sciinv.plots.maps import draws_figure, map_figure, maps_figure, write_map
+from sciinv.plots.measured import measurement_figure
 from sciinv.plots.panel import plane, shared_limits
 from sciinv.plots.style import SPREAD, colour_map, glow, png
 
@@ -14,6 +15,7 @@ __all__ = [
     "glow",
     "map_figure",
     "maps_figure",
+    "measurement_figure",
     "plane",
     "png",
     "shared_limits",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,7 @@ READERS: dict[str, str] = {
     "dxchange": "raw counts of a synchrotron, DXchange HDF5",
 }
 
-__all__ = ["READERS", "find"]
+__all__ = ["READERS", "find", "guess"]
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -41,3 +42,14 @@ def find(name: str) -> Callable[..., Any]:
         )
     known("reader", name, READERS, also="FILE.py:FUNCTION")
     return importlib.import_module(f"{__name__}.{name}").read
+
+
+def guess(path: str | Path) -> str:
+    """Return the name of the reader for a file or folder, by what it holds.
+
+    Raises:
+        DataError: It is not there, or no reader knows its format.
+    """
+    from sciinv.readers.parts.guess import guess as by_content
+
+    return by_content(path)

@@ -25,6 +25,7 @@ from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Level, ReleasedLangevin
 from sciinv.priors.base import Prior
+from sciinv.priors.widths.own import own_widths
 from sciinv.problem import Problem
 from sciinv.samplers.base import Sampler, Step
 from sciinv.seeds import Streams, at_least, positive, whole
@@ -35,7 +36,8 @@ class DAPS(Sampler):
 
     Args:
         prior: The diffusion prior.
-        conditional: Model of p(x0 | x_t): "tweedie", "local", "spectral", "isotropic", "score",
+        conditional: Model of p(x0 | x_t): "auto" (the best that the prior carries, see
+            `conditionals.best`), "mixture", "tweedie", "local", "spectral", "isotropic", "score",
             "published", "reverse", or an object of `sciinv.conditionals`.
         kernel: Draw of p(x0 | x_t, y): "auto", "exact", "newton", "langevin", "hmc", "metropolis",
             or an object of `sciinv.kernels`.
@@ -58,7 +60,7 @@ class DAPS(Sampler):
     def __init__(
         self,
         prior: Prior,
-        conditional: str | conditionals.Conditional = "tweedie",
+        conditional: str | conditionals.Conditional = "auto",
         kernel: str | kernels.Kernel = "auto",
         levels: int = 50,
         sigma_max: float | None = None,
@@ -71,6 +73,9 @@ class DAPS(Sampler):
     ) -> None:
         super().__init__(prior, micro_batch)
         self.conditional = copy.copy(conditionals.build(conditional, prior))  # not the caller's
+        self.chosen = conditional == "auto"
+        if self.chosen and renoise == "fresh" and isinstance(self.conditional, FittedWidth):
+            self.conditional.inflate = float(prior.inflate)  # found for fresh noise
         if inflate is not None:
             if not isinstance(self.conditional, FittedWidth):
                 raise ConfigError(
@@ -131,9 +136,10 @@ class DAPS(Sampler):
 
     def start(self, problem: Problem, streams: Streams, like: Tensor) -> Tensor:
         """Return x_T ~ N(0, σ_T² I)."""
-        self._kernel = kernels.build(
-            self.kernel, problem, not isinstance(self.conditional, conditionals.Score)
-        )
+        gaussian = not isinstance(self.conditional, conditionals.Score)
+        self._kernel = kernels.build(self.kernel, problem, gaussian)
+        if self.chosen and self.conditional.name == "spectral" and self.prior.widths is None:
+            self.prior.widths = own_widths(self.prior, like)
         return float(self.sigmas[0]) * streams.randn(like.shape[1:], like)
 
     def step(self, state: Tensor, level: Level, problem: Problem, streams: Streams) -> Step:

@@ -169,6 +169,7 @@ class LatentSampler(Reconstructor):
             The data set of `Sampler.sample`, its "image" decoded draw by draw, and the draws of z
             as "latent" [draw, item, latent_channel, latent_y, latent_x].
         """
+        physics = declared(physics, y)
         inner = operator_of(physics, self.autoencoder, y)
         found = self.sampler.sample(y, inner, draws, seed, items=items, progress=progress)
         z = found["image"].values

@@ -21,6 +21,8 @@ def mine(path, noise_sd=0.1):
     return xr.Dataset({"y": (like["y"].dims, np.load(path))}, attrs=like.attrs)
 """
 COMMANDS = {
+    "inspect",
+    "init",
     "run",
     "import-prior",
     "doctor",

@@ -112,8 +112,12 @@ def mixture_race(problems: int, draws: int, sd: float) -> list[Row]:
     """Return the race on mixtures; micro-batches as large as the number of draws."""
     makers: dict[str, Callable[[Any], Sampler]] = {
         "the released settings": lambda p: DAPS.published(p, micro_batch=draws),
-        "tweedie DAPS, 50 levels": lambda p: DAPS(p, levels=50, micro_batch=draws),
-        "tweedie DAPS, 20 levels": lambda p: DAPS(p, levels=20, micro_batch=draws),
+        "tweedie DAPS, 50 levels": lambda p: DAPS(
+            p, conditional="tweedie", levels=50, micro_batch=draws
+        ),
+        "tweedie DAPS, 20 levels": lambda p: DAPS(
+            p, conditional="tweedie", levels=20, micro_batch=draws
+        ),
         "particles, 50 levels": lambda p: Particles(p, levels=50, group=draws),
         "particles, 20 levels": lambda p: Particles(p, levels=20, group=draws),
     }

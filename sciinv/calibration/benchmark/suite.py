@@ -39,9 +39,11 @@ def samplers_of(draws: int) -> dict[str, Callable[[Any], Sampler]]:
     return {
         "the default": default(draws),
         "particles, 50 levels": lambda p: Particles(p, levels=50, group=group),
-        "tweedie DAPS, 50 levels": lambda p: DAPS(p, levels=50, micro_batch=group),
+        "tweedie DAPS, 50 levels": lambda p: DAPS(
+            p, conditional="tweedie", levels=50, micro_batch=group
+        ),
         "tweedie DAPS, 50 levels × 4 sweeps": lambda p: DAPS(
-            p, levels=50, sweeps=4, micro_batch=group
+            p, conditional="tweedie", levels=50, sweeps=4, micro_batch=group
         ),
         "isotropic DAPS, 50 levels": lambda p: DAPS(
             p, conditional="isotropic", levels=50, micro_batch=group
@@ -146,7 +148,7 @@ def _small_groups(prior: Any) -> Sampler:
 
 
 def _short(prior: Any) -> Sampler:
-    return DAPS(prior, levels=20, micro_batch=8)
+    return DAPS(prior, conditional="tweedie", levels=20, micro_batch=8)
 
 
 def _race(problems: int, draws: int, sd: float) -> Row:

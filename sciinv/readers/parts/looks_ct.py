@@ -76,6 +76,8 @@ def _radians(span: float, views: int) -> str | None:
 
 def _numbers(angles: object, views: int, where: object) -> NDArray[np.float64]:
     try:
+        if isinstance(angles, str) and angles.count(":") == 1:
+            angles = f"{angles}:{views}"
         if isinstance(angles, str) and angles.count(":") == 2:
             first, end, third = (float(p) for p in angles.split(":"))
             if third == views:
@@ -91,7 +93,7 @@ def _numbers(angles: object, views: int, where: object) -> NDArray[np.float64]:
         raise DataError(
             "The view angles cannot be understood",
             where=where,
-            expected=f'{views} numbers, or "FIRST:END:{views}" (END not included)',
+            expected=f'{views} numbers, "FIRST:END" or "FIRST:END:{views}" (END not included)',
             got=f"{str(angles)[:60]} ({error})",
             remedy="give one angle for each view",
         ) from error

@@ -1,0 +1,72 @@
+"""View angles that lie beside a sinogram in the same file, as options of the reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+NAMES = ("angles", "angle", "theta", "thetas", "rotation_angle", "view_angles")
+
+
+def options_of(path: Path, dataset: str | None = None) -> dict[str, Any]:
+    """Return `angles`, and `dataset` and `axes` where they are needed, as the file says them.
+
+    Args:
+        path: A .npz or HDF5 file; of others nothing is known.
+        dataset: Name of the sinogram, where the user gave it.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {k: archive[k].shape for k in archive.files}
+                named = _angles(arrays)
+                values = None if named is None else np.asarray(archive[named])
+        elif suffix in (".h5", ".hdf5", ".hdf", ".nxs"):
+            with h5py.File(path, "r") as file:
+                arrays = {}
+                file.visititems(
+                    lambda k, v: arrays.update({k: v.shape}) if hasattr(v, "shape") else None
+                )
+                named = _angles(arrays)
+                values = None if named is None else np.asarray(file[named])
+        else:
+            return {}
+    except (OSError, ValueError, KeyError):
+        return {}  # the reader says what is wrong with the file
+    sinograms = [k for k, shape in arrays.items() if len(shape) in (2, 3)]
+    out: dict[str, Any] = {}
+    chosen = dataset or (sinograms[0] if len(sinograms) == 1 else None)
+    if dataset is None and chosen is not None and len(arrays) > 1:
+        out["dataset"] = chosen
+    if values is None or values.ndim != 1 or chosen not in arrays:
+        return out
+    shape = arrays[chosen]
+    if values.size not in shape:
+        return out
+    out["angles"] = _written(values.astype(float))
+    axes = ["slice"] * len(shape)
+    axes[shape.index(values.size)] = "angle"
+    axes[max(i for i, a in enumerate(axes) if a == "slice")] = "detector"
+    if axes != ["angle", "detector"]:
+        out["axes"] = axes
+    return out
+
+
+def _angles(arrays: dict[str, tuple[int, ...]]) -> str | None:
+    return next((k for k in arrays if k.rpartition("/")[2].lower() in NAMES), None)
+
+
+def _written(values: np.ndarray) -> str | list[float]:
+    """Return angles as "FIRST:END:N" where they are evenly spaced, else as a list."""
+    n = values.size
+    if n > 2:
+        step = (values[-1] - values[0]) / (n - 1)
+        even = values[0] + step * np.arange(n)
+        # A text is taken for degrees; angles of two turns in radians reach 12.6.
+        if step and np.abs(values).max() > 13 and np.allclose(values, even, rtol=0, atol=1e-6):
+            return f"{values[0]:.10g}:{values[0] + n * step:.10g}:{n}"
+    return [float(f"{v:.10g}") for v in values]

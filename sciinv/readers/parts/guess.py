@@ -1,0 +1,137 @@
+"""Which reader reads a file: told by its first bytes and its content, not by its name."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sciinv.errors import DataError
+from sciinv.readers.parts import bart, fastmri, ismrmrd
+from sciinv.readers.parts.kspace_plain import PAIRS
+from sciinv.readers.parts.sinogram_files import ZARR
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_STARTS = (0, 512, 1024, 2048)  # bytes; MATLAB 7.3 puts a block of text before
+TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+
+def guess(path: str | Path) -> str:
+    """Return the name of the reader whose format a file or folder has.
+
+    Raises:
+        DataError: It is not there, or is of no format that a reader knows.
+    """
+    path = Path(path)
+    found = _of_folder(path) if path.is_dir() else None
+    if bart.beside(path, ".hdr").is_file() and bart.beside(path, ".cfl").is_file():
+        found = "kspace"
+    elif path.is_file():
+        try:
+            found = _of_file(path)
+        except Exception as error:
+            raise DataError(
+                "The file cannot be opened as what its first bytes say",
+                where=path,
+                expected="a whole file",
+                got=f"{type(error).__name__}: {error}",
+                remedy="copy or download it again; or name its reader (--reader)",
+            ) from error
+    elif not path.exists():
+        raise DataError(
+            "The raw data are not there",
+            where=path,
+            expected="a file or a folder",
+            got="nothing of this name",
+            remedy="check the path",
+        )
+    if found is None:
+        raise DataError(
+            "No reader knows what is in this file",
+            where=path,
+            expected="k-space (fastMRI, ISMRMRD, BART, arrays of complex numbers), UVFITS, a "
+            "Helsinki scan, DXchange, or a sinogram as NumPy, HDF5, Zarr or TIFF",
+            got=_described(path),
+            remedy="name its reader (--reader), or write one: --reader FILE.py:FUNCTION",
+        )
+    return found
+
+
+def _of_folder(path: Path) -> str | None:
+    if any((path / name).exists() for name in ZARR):
+        return "store" if _is_measurement(path) else "sinogram"
+    images = [p for p in path.iterdir() if p.suffix.lower() in (".tif", ".tiff")]
+    return "sinogram" if images else None
+
+
+def _is_measurement(path: Path) -> bool:
+    import zarr
+
+    try:
+        root = zarr.open(path, mode="r")
+        return isinstance(root, zarr.Group) and "y" in root and "operator" in root.attrs
+    except Exception:  # a foreign or damaged folder: its reader says what is wrong with it
+        return False
+
+
+def _of_file(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        start = stream.read(2880)
+        for place in HDF5_STARTS:
+            stream.seek(place)
+            if stream.read(8) == HDF5:
+                return _of_hdf5(path)
+    if start.startswith(b"SIMPLE  ="):
+        # Visibilities are "random groups": the first axis of the array has length 0.
+        groups = (b"GROUPS  =", b"NAXIS1  =                    0")
+        return "uvfits" if any(mark in start for mark in groups) else None
+    if start.startswith(b"MATLAB 5.0"):
+        return _of_matlab(path)
+    if start.startswith(b"\x93NUMPY"):
+        return _of_array(np.load(path, mmap_mode="r", allow_pickle=False))
+    if start.startswith(TIFF):
+        return "sinogram"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return "sinogram" if any(n.endswith(".npy") for n in archive.namelist()) else None
+    return None
+
+
+def _of_hdf5(path: Path) -> str | None:
+    with h5py.File(path, "r") as file:
+        if ismrmrd.group_of(file) is not None or fastmri.recognises(file):
+            return "kspace"
+        if "exchange/data" in file:
+            return "dxchange"
+        if any(name.startswith("CtData") for name in file):
+            return "htc2022"
+        arrays: list[h5py.Dataset] = []
+        file.visititems(lambda _, v: arrays.append(v) if isinstance(v, h5py.Dataset) else None)
+        largest = max(arrays, key=lambda a: a.size or 0, default=None)
+        return None if largest is None else _of_array(largest)
+
+
+def _of_matlab(path: Path) -> str | None:
+    import scipy.io
+
+    content = scipy.io.whosmat(path)
+    if any(name.startswith("CtData") for name, _, _ in content):
+        return "htc2022"
+    return "kspace" if any(len(shape) >= 3 for _, shape, _ in content) else None
+
+
+def _of_array(array: Any) -> str | None:
+    pair = tuple(array.dtype.names or ())
+    if array.dtype.kind == "c" or pair in PAIRS:
+        return "kspace"
+    return "sinogram" if array.dtype.kind in "fiu" and array.ndim in (2, 3) else None
+
+
+def _described(path: Path) -> str:
+    if path.is_dir():
+        return f"a folder with {', '.join(sorted(p.name for p in path.iterdir())[:6]) or 'nothing'}"
+    with path.open("rb") as stream:
+        return f"a file of {path.stat().st_size} bytes that begins with {stream.read(16)!r}"
