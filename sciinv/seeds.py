@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sciinv.errors import ConfigError
+
+# Numbers of a lane that are drawn at once: up to SMALL from a stock, which grows while it is used.
+SMALL, FIRST, LARGEST = 512, 512, 4096
 
 
 def whole(value: Any, what: str) -> int:
@@ -29,7 +32,8 @@ def whole(value: Any, what: str) -> int:
             f"The {what} is no whole number",
             expected="an integer, Python's or NumPy's",
             got=repr(value),
-            remedy="give an integer; random streams are named by integers alone",
+            remedy="give an integer"
+            + ("; random streams are named by integers alone" if what == "seed" else ""),
         ) from None
 
 
@@ -78,10 +82,13 @@ class Streams:
 
     Args:
         keys: One key per lane, e.g. (seed, item, draw).
+        stock: Draw few numbers at a time from a stock, as chains of many lanes do. The numbers are
+            others than without: part of what a stream is.
     """
 
-    def __init__(self, keys: Sequence[tuple[int | str, ...]]) -> None:
-        self.keys = list(keys)
+    def __init__(self, keys: Sequence[tuple[int | str, ...]], stock: bool = False) -> None:
+        self.keys, self.stocked = list(keys), stock
+        self._stock: dict[tuple[Any, ...], tuple[Tensor, int]] = {}
         self._generators = [torch.Generator().manual_seed(stream_seed(*k)) for k in self.keys]
 
     @classmethod
@@ -97,12 +104,32 @@ class Streams:
 
         They are drawn in float64 only for a float64 `like`.
         """
-        out = [torch.randn(tuple(shape), generator=g, dtype=like.dtype) for g in self._generators]
-        return torch.stack(out).to(like.device)
+        return self._numbers(torch.randn, shape, like)
 
     def rand(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Return uniform numbers in [0, 1), [B, *shape]."""
-        out = [torch.rand(tuple(shape), generator=g, dtype=like.dtype) for g in self._generators]
+        return self._numbers(torch.rand, shape, like)
+
+    def _numbers(self, make: Callable[..., Tensor], shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return [B, *shape] of `make`, each lane's from its own stream.
+
+        Few numbers at a time come from a stock that is filled lane by lane now and then: a loop
+        over a thousand lanes for eight numbers each was most of the price of a small problem. A
+        lane's numbers depend on what was asked before, not on the lanes beside it.
+        """
+        count = math.prod(shape)
+        if count > SMALL or not self.stocked:
+            return self._drawn(make, tuple(shape), like)
+        key = (make.__name__, like.dtype, like.device)
+        stock, used = self._stock.get(key, (None, 0))
+        if stock is None or used + count > stock.shape[1]:
+            size = FIRST if stock is None else min(2 * stock.shape[1], LARGEST)
+            stock, used = self._drawn(make, (size,), like), 0
+        self._stock[key] = (stock, used + count)
+        return stock[:, used : used + count].reshape(len(self), *shape)
+
+    def _drawn(self, make: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
+        out = [make(shape, generator=g, dtype=like.dtype) for g in self._generators]
         return torch.stack(out).to(like.device)
 
     def poisson(self, rate: Tensor) -> Tensor:

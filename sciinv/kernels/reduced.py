@@ -25,8 +25,8 @@ from sciinv.kernels.chain import effective_size, metropolis
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 
-# G comes from single-precision rows: below this share of its mean its eigenvalues are rounding.
-JITTER = 1e-6
+# Added to G as a share of its mean: directions in which the prior knows p all but exactly.
+JITTER = 1e-8
 
 
 class Coordinates:
@@ -47,7 +47,8 @@ class Coordinates:
         rows = rows.to(m)
         lanes = 1 if self.c.shared else len(m)
         self.half = self.c.rows_root(rows[None].expand(lanes, *rows.shape)).flatten(2)  # R L
-        g = (self.half @ self.half.mT).double()
+        exact = self.half.double()  # of single-precision products the Cholesky factor can fail
+        g = exact @ exact.mT
         scale = g.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
         eye = torch.eye(g.shape[-1], dtype=g.dtype, device=g.device)
         self.root = torch.linalg.cholesky(g + JITTER * scale * eye)

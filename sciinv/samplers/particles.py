@@ -104,7 +104,7 @@ class Particles(Sampler):
     ) -> None:
         super().__init__(prior, at_least(1, whole(group, "group"), "group"))
         self.conditional = conditionals.build(conditional, prior)
-        if isinstance(self.conditional, conditionals.Score):
+        if isinstance(self.conditional, conditionals.Score | conditionals.ReverseDraw):
             raise ConfigError(
                 "The particle sampler needs a Gaussian conditional",
                 expected="tweedie, local, spectral, isotropic or published",

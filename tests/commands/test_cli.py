@@ -30,6 +30,7 @@ COMMANDS = {
     "sample",
     "summarize",
     "report",
+    "export",
     "verify",
     "check-operator",
     "new-operator",
