@@ -37,6 +37,8 @@ COMMANDS = {
     "train",
     "calibrate",
     "calibrate-prior",
+    "check-prior",
+    "compare",
     "fit-widths",
     "benchmark",
 }
