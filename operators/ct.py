@@ -229,6 +229,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Tensor, projector: Projector, transpose: bool) -> Tensor:
+        # The projector's threads have a gradient mode of their own: NumPy refuses what it tracks.
+        value = value.detach()
         return projector.adjoint(value) if transpose else projector.forward(value)
 
     @staticmethod

@@ -54,7 +54,7 @@ def write(name: str, path: Path | None = None) -> Path:
     """Write the template with the class called `name`; return the file.
 
     Raises:
-        ConfigError: The name is no class name, or the file is there already.
+        ConfigError: The name is no class name, or the file is there already or cannot be written.
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ConfigError(
@@ -71,6 +71,15 @@ def write(name: str, path: Path | None = None) -> Path:
             expected="a name that is not taken",
             remedy="choose another with --path",
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(TEMPLATE.replace("NAME", name), encoding="utf-8")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(TEMPLATE.replace("NAME", name), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            "The operator's file cannot be written",
+            where=target.absolute(),
+            expected="a folder that you may write to",
+            got=error.strerror or error,
+            remedy="choose another place with --path",
+        ) from error
     return target

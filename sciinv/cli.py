@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sciinv import __version__
-from sciinv.commands import operator, posterior, prior, start, workflow
+from sciinv.commands import alarm, operator, posterior, prior, start, workflow
 from sciinv.commands.output import print_error
 from sciinv.errors import SciinvError
 from sciinv.run.job import quiet_imports
@@ -42,7 +42,7 @@ def options(
         os.environ["SCIINV_DEBUG"] = "1"
 
 
-for part in (start, workflow, posterior, operator, prior):
+for part in (start, workflow, posterior, operator, prior, alarm):
     part.register(app)
 
 

@@ -249,6 +249,35 @@ class WeightedNoise(NoiseModel):
         return torch.where(finite, x + noise * torch.where(finite, sd, 0.0 * sd), 0.0 * x)
 
 
+def log_constant(likelihood: Likelihood, y: Tensor) -> Tensor:
+    """Return c(y) with log p(y | u) = c(y) − nll(u, y), [B]; values without data do not count.
+
+    Gaussian: −½ M log 2π − ½ log det R; Poisson: Σ y log y − y − log y!.
+
+    Raises:
+        OperatorError: The likelihood is another one, whose constant is not known here.
+    """
+    y = y.double()
+    if isinstance(likelihood, Poisson):
+        return _per_item(torch.xlogy(y, y.clamp_min(likelihood.floor)) - y - torch.lgamma(y + 1))
+    if not isinstance(likelihood, Gaussian):
+        raise OperatorError(
+            "The likelihood does not say its constant",
+            where=type(likelihood).__name__,
+            expected="Gaussian or Poisson",
+            got=type(likelihood).__name__,
+            remedy="compare priors by left-out data instead (`sciinv check-prior`)",
+        )
+    half_log = 0.5 * math.log(2 * math.pi)
+    if likelihood.sd is not None:
+        sd = likelihood.sd.double().to(y.device)
+        sd = torch.where(torch.isfinite(sd), sd, torch.full_like(sd, math.exp(-half_log)))
+        return -_per_item((sd.log() + half_log).expand_as(y))
+    assert likelihood.cholesky is not None
+    diagonal = likelihood.cholesky.double().diagonal(dim1=-2, dim2=-1)
+    return -(diagonal.log() + half_log).sum(-1).expand(len(y)).to(y.device)
+
+
 def per_row(physics: Any) -> bool:
     """Whether the operator's noise has a level for each row of a measurement (deepinv's may)."""
     if isinstance(getattr(physics, "likelihood", None), Likelihood):

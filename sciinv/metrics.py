@@ -197,6 +197,8 @@ def coverage(draws: Any, truth: Any, levels: Sequence[float], seed: int = 0) -> 
 def _pair(image: Any, reference: Any) -> tuple[np.ndarray, np.ndarray]:
     x, r = np.asarray(image), np.asarray(reference)
     _same_shape(x, r)
+    for name, values in (("image", x), ("reference", r)):
+        _finite(name, values)
     kind = np.complex128 if np.iscomplexobj(x) or np.iscomplexobj(r) else np.float64
     return x.astype(kind), r.astype(kind)
 
@@ -220,4 +222,17 @@ def _ensemble(draws: Any, truth: Any, least: int) -> tuple[np.ndarray, np.ndarra
             got=list(x.shape),
             remedy="put the draws along the first axis",
         )
+    for name, values in (("draws", x), ("truth", t)):
+        _finite(name, values)
     return x, t
+
+
+def _finite(name: str, values: np.ndarray) -> None:
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise DataError(
+            f"A score of values that are not finite would count them as above or below: the {name}",
+            expected="finite numbers",
+            got=f"{bad} of {values.size} are NaN or infinite",
+            remedy="leave them out of draws and truth alike, or look for the chain that diverged",
+        )

@@ -32,7 +32,8 @@ def whole(value: Any, what: str) -> int:
             f"The {what} is no whole number",
             expected="an integer, Python's or NumPy's",
             got=repr(value),
-            remedy="give an integer; random streams are named by integers alone",
+            remedy="give an integer"
+            + ("; random streams are named by integers alone" if what == "seed" else ""),
         ) from None
 
 

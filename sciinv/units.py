@@ -14,6 +14,7 @@ from sciinv.errors import PriorError
 SILENT = ("", "arbitrary units")  # these say nothing, and fit everything
 # What the readers' scaling and the prior cards call the same quantity.
 ALIASES = {"99th percentile of the slice's magnitude": "1 = 99th percentile"}
+PIXELS_ALIKE = 0.1  # relative difference of two pixels that a prior need not tell apart
 _FORM = re.compile(
     r"(?:(?P<factor>\d+(?:\.\d*)?(?:e[+-]?\d+)?)\s+)?(?P<name>[^(]*?)\s*(?:\((?P<remark>.*)\))?"
 )
@@ -41,6 +42,36 @@ class Unit:
             return cls(1.0, text.strip(), False)
         factor, name, remark = found.group("factor", "name", "remark")
         return cls(float(factor or 1), name.strip(), (remark or "").startswith("total "))
+
+
+def is_length(axis_units: str) -> bool:
+    """Whether an axis is measured in a unit of length or angle, and not in pixels or unknown."""
+    return axis_units.strip().lower() not in ("", "px", "pixel", "pixels", "1", "unknown")
+
+
+def pixel_doubt(pixel: float, pixel_unit: str, operator: float, operator_unit: str) -> str | None:
+    """Return a sentence where the prior's pixels are not of the operator's size, else None.
+
+    Args:
+        pixel: Side of the pixels that the prior was trained on.
+        pixel_unit: Its unit.
+        operator: Side of the operator's pixels.
+        operator_unit: Its unit.
+    """
+    if not (pixel > 0 and operator > 0):
+        return None
+    if not is_length(operator_unit):
+        return (
+            f"The size of the operator's pixels is not known; the prior was trained on pixels of "
+            f"{pixel:.4g} {pixel_unit}, and knows no other size."
+        )
+    if operator_unit != pixel_unit or abs(operator / pixel - 1) <= PIXELS_ALIKE:
+        return None
+    return (
+        f"The prior was trained on pixels of {pixel:.4g} {pixel_unit}, and the operator's are of "
+        f"{operator:.4g} {operator_unit}: its objects are {pixel / operator:.3g} times the size "
+        "of those that it knows."
+    )
 
 
 def check(prior: str, operator: str, *, where: object = None) -> None:

@@ -151,3 +151,13 @@ def test_scattered_places_are_the_same_in_every_image_and_in_many_columns():
     assert found.shape == (3, 16)
     assert (found == found[0]).all()
     assert len(np.unique(found[0])) > 8  # a stride of 256 would give one column
+
+
+@pytest.mark.parametrize("score", [metrics.crps_ensemble, metrics.ranks, metrics.spread_skill])
+def test_draws_that_are_not_finite_are_refused(score):
+    draws = np.zeros((4, 3))
+    draws[1, 2] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        score(draws, np.zeros(3))
+    with pytest.raises(DataError, match="the image"):
+        metrics.nmse(draws, np.ones((4, 3)))

@@ -23,7 +23,7 @@ _Params = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (convert, sample, summarize, report, verify):
+    for command in (convert, sample, summarize, report, export, verify):
         app.command()(command)
 
 
@@ -209,6 +209,20 @@ def report(
         reference=str(reference) if reference else None,
     )
     typer.echo(make_report(shown, out, overwrite=overwrite))
+
+
+def export(
+    path: Annotated[
+        Path, typer.Argument(metavar="STORE", help="posterior.zarr, summary.zarr, quantities.json.")
+    ],
+    to: Annotated[str, typer.Option(help="nifti, fits, tiff, netcdf, csv or npy.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write draws, or mean and sd, as a file of the field, with pixels and units."""
+    from sciinv.steps.export import export as write
+
+    typer.echo(write(path, to, out, overwrite=overwrite))
 
 
 def verify(

@@ -31,6 +31,11 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Say what would be done.")
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Let Snakemake speak.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was found as one JSON object.")
+    ] = False,
     snakemake: Annotated[
         list[str] | None,
         typer.Option("--snakemake", help="An argument for Snakemake itself; may be repeated."),
@@ -39,7 +44,7 @@ def run(
     """Run the workflow: raw data to posterior draws, summaries and a report.
 
     Only what is missing or depends on a change is done. Results come into the folder `results`
-    of the working directory.
+    of the working directory. Ctrl-C leaves what is finished: `sciinv run --resume` goes on.
     """
     from sciinv.run import launch
 
@@ -50,6 +55,9 @@ def run(
         resume=resume,
         dry_run=dry_run,
         extra=snakemake or [],
+        verbose=verbose,
+        quiet=quiet,
+        as_json=as_json,
     )
     raise typer.Exit(code)
 

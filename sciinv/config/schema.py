@@ -22,6 +22,18 @@ _TYPES = {
     "integer": "a whole number",
     "boolean": "true or false",
 }
+# Names that other programs use: {what was given: {key: what to do}}.
+_MEANT = {"gpu": {"device": "a GPU is called cuda here: write device: cuda"}}
+_BOUNDS = {
+    "minimum": "{} or more",
+    "maximum": "{} or less",
+    "exclusiveMinimum": "more than {}",
+    "exclusiveMaximum": "less than {}",
+    "minItems": "at least {} entries",
+    "maxItems": "at most {} entries",
+    "minLength": "at least {} characters",
+    "minProperties": "at least {} keys",
+}
 _NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
 
@@ -135,7 +147,9 @@ def _explain(error: Any, where: object, more: int) -> ConfigError:
             where=place,
             expected=", ".join(known),
             got=error.instance,
-            remedy=close_to(error.instance, known) or "choose one of these",
+            remedy=_MEANT.get(str(error.instance).lower(), {}).get(key.split(".")[-1])
+            or close_to(error.instance, known)
+            or "choose one of these",
         )
     if error.validator == "type":
         kinds = error.validator_value
@@ -149,10 +163,22 @@ def _explain(error: Any, where: object, more: int) -> ConfigError:
             remedy="YAML takes 1e-3 for a text: write 1.0e-3" if scientific else "correct it",
         )
     name = error.instance if error.parent is None else error.parent.instance
+    about = error.schema.get("description")
+    bound = _BOUNDS.get(str(error.validator))
+    if bound is not None:
+        expected = bound.format(error.validator_value)
+        return ConfigError(
+            f"The configuration has a value outside its range{also}",
+            where=place,
+            expected=f"{expected} ({error.validator} {error.validator_value})"
+            + (f": {about}" if about else ""),
+            got=repr(name)[:200],
+            remedy=f"give {expected}",
+        )
     return ConfigError(
         f"The configuration has a value that is not allowed{also}",
         where=place,
         expected=f"{error.validator} {error.validator_value}",
         got=repr(name)[:200],
-        remedy=error.schema.get("description"),
+        remedy=about,
     )

@@ -23,6 +23,31 @@ _BLOCK = 64  # columns of the identity that the operator is applied to at once
 
 def draw(components: Components, problem: Problem, streams: Streams, like: Tensor) -> Tensor:
     """Return x0 ~ p(x0 | x_t, y), [B, C, H, W]."""
+    log_w, half, root, factor = _posterior(components, problem, like)
+    cumulated = torch.softmax(log_w, 1).cumsum(1)
+    pick = (cumulated < streams.rand((1,), log_w)).sum(1).clamp_max(log_w.shape[1] - 1)
+    lane = torch.arange(len(log_w), device=log_w.device)
+    white = half[lane, pick] + streams.randn((half.shape[2],), half)
+    z = torch.linalg.solve_triangular(factor.mT[pick], white[..., None], upper=True)
+    x = components.means[lane, pick] + (root[pick] @ z).squeeze(-1)
+    return x.to(like).reshape(like.shape)
+
+
+def mean(components: Components, problem: Problem, like: Tensor) -> Tensor:
+    """Return E[x0 | x_t, y], [B, C, H, W]."""
+    log_w, half, root, factor = _posterior(components, problem, like)
+    z = torch.linalg.solve_triangular(factor.mT[None], half[..., None], upper=True)
+    each = components.means + (root[None] @ z).squeeze(-1)
+    return (torch.softmax(log_w, 1)[..., None] * each).sum(1).to(like).reshape(like.shape)
+
+
+def _posterior(
+    components: Components, problem: Problem, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return log w_k [B, K], F_k⁻¹ L_kᵀ Āᵀ W (y − A m_k) [B, K, D], L_k and F_k [K, D, D].
+
+    F_k F_kᵀ = I + L_kᵀ Āᵀ Ā L_k.
+    """
     lin, u = problem.linearise(torch.zeros_like(like))
     n = _normal(lin, problem, like)
     data = problem.likelihood.residual(torch.zeros_like(u), problem.y)  # W y
@@ -37,12 +62,7 @@ def draw(components: Components, problem: Problem, streams: Streams, like: Tenso
     ).squeeze(-1)
     log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
     log_w = components.log_weights - log_det - 0.5 * (misfit - half.square().sum(2))
-    cumulated = torch.softmax(log_w, 1).cumsum(1)
-    pick = (cumulated < streams.rand((1,), h)).sum(1).clamp_max(m.shape[1] - 1)
-    lane = torch.arange(len(h), device=h.device)
-    white = half[lane, pick] + streams.randn((h.shape[1],), h)
-    z = torch.linalg.solve_triangular(factor.mT[pick], white[..., None], upper=True)
-    return (m[lane, pick] + (root[pick] @ z).squeeze(-1)).to(like).reshape(like.shape)
+    return log_w, half, root, factor
 
 
 def _normal(lin: Linearised, problem: Problem, like: Tensor) -> Tensor:

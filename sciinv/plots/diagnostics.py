@@ -26,10 +26,14 @@ def fit_figure(
         title: Title.
     """
     values = np.asarray(chi2, dtype=np.float64).ravel()
+    lost = int((~np.isfinite(values)).sum())  # said in the title: a histogram has no place for it
+    values = values[np.isfinite(values)]
+    if lost:
+        title = f"{title}\n({lost} of {lost + values.size} draws: not finite)"
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.9), layout="constrained")
         ax = figure.add_subplot()
-        low, high = min(values.min(), 1.0), max(values.max(), 1.0)
+        low, high = min([*values, 1.0]), max([*values, 1.0])
         if components:
             half = 2 * math.sqrt(2 / components)
             label = f"1 ± {half:.2g}: where the truth lies"

@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from sciinv.errors import ConfigError
 from sciinv.plots.style import label
+from sciinv.units import is_length
 
 
 def show(
@@ -60,11 +61,17 @@ def edges_of(panel: xr.DataArray, name: str) -> tuple[float, float]:
 
 
 def scale_bar(ax: Axes, panel: xr.DataArray) -> None:
-    """Draw a bar of a round length, about a quarter of the width, in the lower left corner."""
+    """Draw a bar of a round length, about a quarter of the width, in the lower left corner.
+
+    None where the axis is in pixels or in no unit: such a bar would say a size that nobody knows.
+    """
     units = panel["x"].attrs.get("units", "") if "x" in panel.coords else ""
     left, right = edges_of(panel, "x")
     top, bottom = edges_of(panel, "y")
     target = abs(right - left) / 4
+    if not is_length(str(units)) or not target > 0:
+        ax.set(xlim=(left, right), ylim=(bottom, top))
+        return
     power = 10.0 ** math.floor(math.log10(target))
     length = max(f * power for f in (1, 2, 5) if f * power <= target)
     sign = 1 if right > left else -1

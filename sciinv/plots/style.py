@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from functools import cache
 from typing import Any
 
@@ -50,8 +51,28 @@ def colour_map(operator: str | None) -> Colormap:
 def png(figure: Figure, dpi: int = 130) -> bytes:
     """Return a figure as PNG bytes, the same for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    for warning in caught:
+        if "Glyph" in str(warning.message) and "missing from" in str(warning.message):
+            _tell_of_glyphs()
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
     return buffer.getvalue()
+
+
+@cache
+def _tell_of_glyphs() -> None:
+    """Warn once a process, not once a sign and figure."""
+    warnings.warn(
+        "the font of the figures lacks signs of a title, which are shown as boxes; "
+        "matplotlib.rcParams['font.sans-serif'] may name a font that has them",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def grid(figure: Figure, rows: int, columns: int) -> list[Axes]:

@@ -26,7 +26,8 @@ class Gaussian(Prior):
 
     Raises:
         PriorError: Not exactly one of the two is given, a shape is wrong, or a spectrum or an
-            eigenvalue is negative.
+            eigenvalue is negative, the covariance is not symmetric or the spectrum is not that of
+            real images.
     """
 
     micro_batch = 8
@@ -57,6 +58,7 @@ class Gaussian(Prior):
             size = mean.numel()
             covariance = torch.as_tensor(covariance)
             _check_shape("covariance", covariance, (size, size))
+            _check_even("covariance", covariance, covariance.mT, "C = Cᵀ")
             sym = 0.5 * (covariance + covariance.mT)
             values, vectors = torch.linalg.eigh(sym.double())
             _check_positive("covariance", values)
@@ -66,6 +68,8 @@ class Gaussian(Prior):
             power = torch.as_tensor(power_spectrum)
             _check_shape("power_spectrum", power, self.shape[1:])
             _check_positive("power_spectrum", power)
+            turned = power.flip(0, 1).roll((1, 1), (0, 1))  # the value at −k, DFT order
+            _check_even("power_spectrum", power, turned, "P(k) = P(−k) in the unshifted DFT order")
             self.register_buffer("values", power.clamp_min(0).to(mean.dtype))
             self.vectors = None
         top = float(self.values.max())
@@ -129,6 +133,21 @@ def _check_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
             expected=list(shape),
             got=list(value.shape),
             remedy=f"give a {name} of that shape",
+        )
+
+
+def _check_even(name: str, value: Tensor, mirrored: Tensor, expected: str) -> None:
+    """Raise unless two forms of one number agree to rounding: closed forms use one or the other."""
+    kind = value.dtype if value.is_floating_point() else torch.float32
+    error = float((value - mirrored).abs().max())
+    top = float(value.abs().max())
+    # √eps: covariances are products of matrices, whose rounding grows with their size.
+    if error > torch.finfo(kind).eps ** 0.5 * top:
+        raise PriorError(
+            f"The prior's {name} is not symmetric",
+            expected=f"{expected}, to rounding",
+            got=f"a difference of {error:.3g}, the largest value being {top:.3g}",
+            remedy="take the mean of both, or look for what turned one of them (fftshift?)",
         )
 
 

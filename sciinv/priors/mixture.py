@@ -44,6 +44,22 @@ class GaussianMixture(Prior):
                 got=f"{list(means.shape)}, {list(covariances.shape)}, {list(weights.shape)}",
                 remedy="give one covariance and one weight per mean",
             )
+        total = float(weights.sum())
+        if not bool(torch.isfinite(weights).all()) or not 0 < total < float("inf"):
+            raise PriorError(
+                "The mixture's weights are no probabilities",
+                expected="finite weights ≥ 0, not all 0",
+                got=", ".join(f"{w:g}" for w in weights.tolist()[:8]),
+                remedy="give each component a weight; one of 0 may be left out",
+            )
+        lean = float((covariances - covariances.mT).abs().max())
+        if lean > torch.finfo(means.dtype).eps ** 0.5 * float(covariances.abs().max()):
+            raise PriorError(
+                "A covariance of the mixture is not symmetric",
+                expected="C = Cᵀ, to rounding",
+                got=f"a difference of {lean:.3g}",
+                remedy="take the mean of C and Cᵀ",
+            )
         values, vectors = torch.linalg.eigh(0.5 * (covariances + covariances.mT).double())
         if float(values.min()) < -1e-6 * float(values.max()) or float(weights.min()) < 0:
             raise PriorError(

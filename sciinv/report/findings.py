@@ -111,6 +111,15 @@ def _fit(chi2: float | None, chi2_sd: float | None, components: int | None) -> l
     """A draw and the truth have the same joint law with y, so their χ² has the same law too."""
     if chi2 is None:
         return [Finding("The fit of the draws to the data was not recorded.", True)]
+    if not math.isfinite(chi2):
+        return [
+            Finding(
+                "The reduced χ² of the draws is not a finite number: no sample carries data, or "
+                "the noise is 0 or infinite where the draws do not fit. Nothing is known of the "
+                "fit, and the draws may be those of the prior.",
+                True,
+            )
+        ]
     if chi2_sd is not None:
         expected = f"1 ± {chi2_sd:.2g} for {components:,} measured values".replace(",", " ")
         half = 3 * chi2_sd

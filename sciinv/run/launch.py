@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import getpass
 import importlib.util
+import json
 import os
 import re
 import secrets
@@ -14,18 +15,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from sciinv.config import Config
 from sciinv.config.paths import CONFIG_FOLDER, locate, snakefile, workflows
 from sciinv.errors import ConfigError, StoreError, WorkflowError
+from sciinv.run import show
 from sciinv.run.job import RUN
+from sciinv.run.watch import Watch
 
 # The end of a job's log that `sciinv.run.job.guard` writes: an error's name and its rows.
 _FAILURE = re.compile(r"^\w+(Error|Exception|Interrupt)\b.*\Z", re.MULTILINE | re.DOTALL)
 DEFAULT = "workflows/configs/main.yaml"
+SNAKEMAKE_TEXT = "snakemake.txt"  # in the run's folder
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+POLL = 0.5  # s
 ROOM = 2**23  # bytes that must be free before a run starts
 
 
@@ -37,6 +43,9 @@ def run(
     resume: bool = False,
     dry_run: bool = False,
     extra: Sequence[str] = (),
+    verbose: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Check the configuration, then run Snakemake in the working directory.
 
@@ -47,9 +56,12 @@ def run(
         resume: Remove the lock that a killed run left.
         dry_run: Only say what would be done.
         extra: Arguments for Snakemake itself.
+        verbose: Let Snakemake speak; else its text goes to `snakemake.txt` in the run's folder.
+        quiet: Say nothing but errors.
+        as_json: Print what was found as one JSON object on standard output.
 
     Returns:
-        Snakemake's exit code.
+        Snakemake's exit code; 130 where it was interrupted.
 
     Raises:
         SciinvError: The configuration is wrong, Snakemake is missing, a run is under way here, or
@@ -67,8 +79,10 @@ def run(
             got="not installed",
             remedy='pip install "sciinv[workflow]"',
         )
+    chosen = _profile(profile)
+    _check_executor(chosen)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
-    command += ["--configfile", str(path), "--profile", str(_profile(profile))]
+    command += ["--configfile", str(path), "--profile", str(chosen)]
     if cores is not None:
         command += ["--cores", str(cores)]
     if dry_run:
@@ -87,21 +101,72 @@ def run(
             subprocess.run([*command, "--unlock", "--quiet"], check=True)
         _check_room(Path(checked.folder))
         start = time.time()
-        # Snakemake inherits the lock: it lasts until both processes are gone.
-        code = subprocess.run(
-            [*command, "--rerun-incomplete", *extra],
-            check=False,
-            env={**os.environ, RUN: secrets.token_hex(8)},
-            pass_fds=[lock.fileno(), other.fileno()],
-        ).returncode
+        command += ["--rerun-incomplete", *extra]
+        watch = None if quiet or verbose else Watch(checked, start)
+        told = None if verbose else Path(checked.folder) / SNAKEMAKE_TEXT
+        code = _snakemake(command, [lock.fileno(), other.fileno()], told, watch)
+    resumed = f"sciinv run --resume --config {config or DEFAULT}"
+    if code == INTERRUPTED:
+        print(f"Stopped: finished draws are kept. Go on with `{resumed}`.", file=sys.stderr)
+        return code
     if code:
-        failures = failed(Path(checked.folder) / "logs", start)
-        if failures:
-            raise WorkflowError(
-                f"{len(failures)} job(s) failed\n\n" + "\n\n".join(failures),
-                remedy="mend the cause and run again: what is finished is kept",
-            )
+        _raise_failures(Path(checked.folder) / "logs", start, told)
+    found = show.results(checked)
+    if as_json:
+        about = {"run": checked.run.name, "folder": checked.folder, "code": code}
+        about |= {"seconds": round(time.time() - start, 1), "problems": found}
+        print(json.dumps(about, ensure_ascii=False))
+    elif not quiet and not code:
+        for line in show.found_lines(found):
+            print(line)
+        overview = Path(checked.folder) / "report.html"
+        print(f"All on one page: {overview}" if overview.is_file() else f"In {checked.folder}")
     return code
+
+
+def _snakemake(
+    command: Sequence[str], locks: Sequence[int], told: Path | None, watch: Watch | None
+) -> int:
+    """Run Snakemake; it inherits the locks, which last until both processes are gone.
+
+    Args:
+        command: The call.
+        locks: File descriptors of the run's locks.
+        told: File of its text; None lets it speak on this process's own streams.
+        watch: What the run does is shown from it; nothing if None.
+    """
+    env = {**os.environ, RUN: secrets.token_hex(8)}
+    with ExitStack() as stack:
+        stream = stack.enter_context(told.open("w")) if told is not None else None
+        update = stack.enter_context(show.shown(watch)) if watch is not None else None
+        process = subprocess.Popen(
+            list(command), env=env, pass_fds=list(locks), stdout=stream, stderr=stream
+        )
+        try:
+            while True:
+                try:
+                    return process.wait(timeout=POLL)
+                except subprocess.TimeoutExpired:
+                    if update is not None:
+                        update()
+        except KeyboardInterrupt:
+            # The terminal has interrupted Snakemake too: it ends its jobs and frees its lock.
+            process.wait()
+            return INTERRUPTED
+
+
+def _raise_failures(logs: Path, since: float, told: Path | None) -> None:
+    """Raise with what the failed jobs say, or show the end of Snakemake's own text."""
+    failures = failed(logs, since)
+    if failures:
+        raise WorkflowError(
+            f"{len(failures)} job(s) failed\n\n" + "\n\n".join(failures),
+            remedy="mend the cause and run again: what is finished is kept",
+        )
+    if told is not None and told.is_file():
+        last = told.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+        print("\n".join(last), file=sys.stderr)
+        print(f"Snakemake's whole text: {told}", file=sys.stderr)
 
 
 def failed(logs: Path, since: float) -> list[str]:
@@ -142,6 +207,23 @@ def _profile(name: str) -> Path:
         got=name,
         remedy="name a shipped profile, or copy one and give its path",
     )
+
+
+def _check_executor(profile: Path) -> None:
+    """Raise where the profile's executor is a plugin of Snakemake's that is not installed."""
+    text = (profile / "config.yaml").read_text(encoding="utf-8", errors="replace")
+    found = re.search(r"^executor:\s*['\"]?([\w-]+)", text, re.MULTILINE)
+    if found is None or found[1] in ("local", "dryrun", "touch"):
+        return
+    package = f"snakemake-executor-plugin-{found[1]}"
+    if importlib.util.find_spec(package.replace("-", "_")) is None:
+        raise ConfigError(
+            "The profile needs a part of Snakemake that is not installed",
+            where=profile / "config.yaml",
+            expected=package,
+            got="not installed",
+            remedy=f"pip install {package}, or take --profile default on this machine",
+        )
 
 
 def _locked() -> list[Path]:

@@ -15,12 +15,13 @@ from deepinv.models.base import Reconstructor
 from torch import Tensor
 
 from sciinv import likelihoods, units
-from sciinv.errors import ConfigError, DivergenceError, OperatorError
+from sciinv.errors import ConfigError, DivergenceError
 from sciinv.kernels import Level
 from sciinv.kernels.unknowns import Unknowns
 from sciinv.operators.base import declared, image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
+from sciinv.samplers import checks
 from sciinv.samplers.arithmetic import fixed_arithmetic
 from sciinv.seeds import Streams, at_least, whole
 
@@ -42,9 +43,6 @@ class Step:
     state: Any
     stats: Mapping[str, Tensor] = field(default_factory=dict)
     unknowns: Unknowns | None = None
-
-
-EXPLODED = 20.0  # root mean square of a draw ÷ that of its class, above which a chain has exploded
 
 
 class Sampler(Reconstructor):
@@ -186,6 +184,8 @@ class Sampler(Reconstructor):
         seed = whole(seed, "seed")
         if batch_size is not None:
             at_least(1, whole(batch_size, "batch_size"), "batch_size")
+        checks.kind(y, physics)
+        checks.first_noise(self)
         y = y.clone() if y.is_inference() else y
         if not numbers:
             raise ConfigError("No draws were asked for", expected="draws ≥ 1", got=draws,
@@ -195,7 +195,7 @@ class Sampler(Reconstructor):
         self.prior.check(shape)
         if physics.image_spec is not None:
             units.check(self.prior.units, physics.image_spec.units, where=type(physics).__name__)
-        self._check_y(y, physics)
+        checks.finite(y, physics)
         items = [whole(i, "item") for i in (range(len(y)) if items is None else items)]
         if len(items) != len(y):
             raise ConfigError(
@@ -212,6 +212,7 @@ class Sampler(Reconstructor):
         for row, item in enumerate(items):
             if row == 0 or likelihoods.per_row(physics):
                 likelihood = likelihoods.of(physics, row, len(items))
+                checks.carries_data(likelihood, physics)
                 with torch.no_grad():
                     problem = Problem.of(y[row : row + 1], physics, likelihood, like)
             for group in groups:
@@ -255,12 +256,12 @@ class Sampler(Reconstructor):
             x0, values = self.chain(problem, streams, like, report)
             if "chi2" not in values:
                 values["chi2"] = problem.likelihood.chi2(physics.A(x0), problem.y)
-        self._check_size(x0, physics)
+        checks.drawn(x0, self, physics)
         values["seconds"] = (time.perf_counter() - start) / len(lanes)
-        out = {
-            k: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.full(len(lanes), v)
-            for k, v in values.items()
-        }
+        out = {}
+        for key, v in values.items():
+            number = v.detach().cpu().numpy() if isinstance(v, Tensor) else np.float64(v)
+            out[key] = np.broadcast_to(number, (len(lanes), *number.shape[1:]))
         return x0.cpu().numpy(), out
 
     def diverged(self, physics: Any, level: int, sigma: float) -> DivergenceError:
@@ -274,36 +275,6 @@ class Sampler(Reconstructor):
             remedy="check the operator (`sciinv check-operator`), its noise level, and that image "
             "and prior have the same units",
         )
-
-    def _check_size(self, x0: Tensor, physics: Any) -> None:
-        """Refuse draws that a chain has left at a size no image of the prior's class has."""
-        if self.prior.typical is None:
-            return
-        offset, rms = self.prior.typical
-        ratio = float((x0 - offset).square().mean((1, 2, 3)).sqrt().max()) / rms
-        if ratio > EXPLODED:
-            raise DivergenceError(
-                "A chain has exploded",
-                where=f"operator {type(physics).__name__}, sampler {self.name}, "
-                f"after {self.steps} levels",
-                expected=f"an image of root mean square {rms:.3g} {self.prior.units} as the prior "
-                f"knows them, up to a factor of {EXPLODED:g}",
-                got=f"{ratio:.3g} times as much",
-                remedy="check the units and the noise of the measurement; with the conditional "
-                "'tweedie' under a network, take 'local' or 'spectral'",
-            )
-
-    @staticmethod
-    def _check_y(y: Tensor, physics: Any) -> None:
-        physics.check_measurement(y)
-        if not bool(torch.isfinite(y).all()):
-            raise OperatorError(
-                "The measurement holds values that are not finite",
-                where=type(physics).__name__,
-                expected="finite numbers",
-                got=f"{int((~torch.isfinite(y)).sum())} of {y.numel()} are NaN or infinite",
-                remedy="mask them (infinite noise standard deviation, value 0)",
-            )
 
     def _dataset(
         self,

@@ -15,6 +15,9 @@ group share ancestors, so the group, not the draw, is the unit of independence.
 Sources: Wu et al. 2023, twisted diffusion sampler (arXiv 2306.17775); moment matching, Rozet et
 al. 2024 (arXiv 2405.13712). The predicted evidence in the denominator is ours: it makes the weights
 exactly 1 for a Gaussian prior with a linear operator.
+
+The mean weights multiply to an unbiased estimate of p(y): "log_evidence" is its logarithm, nats,
+one for the whole group.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciinv import conditionals
+from sciinv import conditionals, likelihoods
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Level
@@ -54,6 +57,7 @@ class Group:
         log_w: Log weights, [B].
         own: The stream that the lanes share.
         like: An image batch.
+        log_z: Log evidence of the data up to the last resampling, without the noise's constant.
         resampled: How often the group was resampled.
         lowest: The lowest effective share so far.
     """
@@ -62,6 +66,7 @@ class Group:
     log_w: Tensor
     own: Streams
     like: Tensor
+    log_z: float = 0.0
     resampled: int = 0
     lowest: float = 1.0
 
@@ -99,7 +104,7 @@ class Particles(Sampler):
     ) -> None:
         super().__init__(prior, at_least(1, whole(group, "group"), "group"))
         self.conditional = conditionals.build(conditional, prior)
-        if isinstance(self.conditional, conditionals.Score):
+        if isinstance(self.conditional, conditionals.Score | conditionals.ReverseDraw):
             raise ConfigError(
                 "The particle sampler needs a Gaussian conditional",
                 expected="tweedie, local, spectral, isotropic or published",
@@ -142,6 +147,7 @@ class Particles(Sampler):
         if not level.sigma_next:
             return Step(model.draw(streams).reshape(state.like.shape), state)
         if self._share(log_w) < self.threshold:
+            state.log_z += _log_mean(log_w)
             model, state.resampled = (
                 model.pick(self._resample(log_w, state.own)),
                 state.resampled + 1,
@@ -169,13 +175,16 @@ class Particles(Sampler):
         lowest = min(state.lowest, self._share(log_w))
         pick = self._resample(log_w, state.own)
         number = float(len(log_w))
+        constant = float(likelihoods.log_constant(problem.likelihood, problem.y[:1]))
         stats = {
+            "log_evidence": state.log_z + _log_mean(log_w) + constant,
             "ess": lowest * number,
             "effective_share": lowest,
             "resampled": float(state.resampled),
             "distinct": float(len(torch.unique(pick))) / number,
         }
-        return Step(x0[pick], state, {k: log_w.new_full((len(x0),), v) for k, v in stats.items()})
+        full = log_w.double()
+        return Step(x0[pick], state, {k: full.new_full((len(x0),), v) for k, v in stats.items()})
 
     def _model(
         self, x: Tensor, sigma: float, problem: Problem, like: Tensor, streams: Streams
@@ -212,3 +221,9 @@ class Particles(Sampler):
             "sigma_max": float(self.sigmas[0]),
             "sigma_min": float(self.sigmas[-1]),
         }
+
+
+def _log_mean(log_w: Tensor) -> float:
+    """Return the log of the mean weight."""
+    finite = torch.nan_to_num(log_w.double(), nan=-math.inf)
+    return float(torch.logsumexp(finite, 0)) - math.log(len(log_w))

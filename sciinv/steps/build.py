@@ -82,7 +82,9 @@ def _check_device(device: str) -> None:
             where="run.device",
             expected="cpu, or cuda (one GPU; CUDA_VISIBLE_DEVICES chooses which)",
             got=device,
-            remedy="take cuda" if device.startswith(("cuda", "gpu")) else "take cpu or cuda",
+            remedy="take cuda"
+            if device.lower().startswith(("cuda", "gpu", "nvidia"))
+            else "take cpu or cuda",
         )
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(

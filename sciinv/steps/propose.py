@@ -21,7 +21,6 @@ from sciinv.steps.build import build, load_prior
 from sciinv.steps.look import Seen, look
 
 PRIORS = "data/priors"
-LEARNED: dict[str, Any] = {"kind": "daps", "conditional": "local", "inflate": 3}
 # Reader options and display of the shipped examples, by reader and by operator.
 OPTIONS: dict[str, dict[str, Any]] = {
     "uvfits": {"kind": "amplitudes", "systematic_noise": 0.02, "gain_sd": {"*": 0.1}},
@@ -29,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 LEVELS: dict[str, dict[str, Any]] = {
     "closures": {"levels": 60},
-    "ct": {"levels": 50, "sigma_max": 0.19},
+    "ct": {"levels": 50, "sigma_max": 0.19, "micro_batch": 8},
     "mri": {"levels": 40, "sigma_max": 1},
 }
 MOST_PIXELS = 256  # a side: beyond, a draw on a CPU takes many minutes
@@ -72,7 +71,7 @@ class Proposal:
         operator = str(self.seen.dataset.attrs["operator"]) if self.seen.dataset is not None else ""
         sampler: dict[str, Any] = {"kind": "daps", "conditional": "tweedie", "levels": 50}
         if self.learned:
-            sampler = LEARNED | LEVELS.get(operator, {"levels": 50})
+            sampler = LEVELS.get(operator, {"levels": 50})
         out = {"title": self.title, "data": data, "prior": self.prior, "sampler": sampler,
                "items": 1, "draws": self.draws,
                "shards": {"draws": min(8, self.draws)}}  # fmt: skip

@@ -16,10 +16,12 @@ from sciinv import likelihoods, plots, report, store, uncertainty
 from sciinv.config import Operator
 from sciinv.config.paths import locate
 from sciinv.errors import DataError
+from sciinv.operators.base import ImageSpec
 from sciinv.quantities.measure import spoken
 from sciinv.readers.parts.looks import warnings_of
 from sciinv.steps.sample import build
 from sciinv.store.atomic import write_file
+from sciinv.units import is_length
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,21 @@ def _described(dataset: xr.Dataset, physics: Any) -> dict[str, str]:
         "Data": f"{' × '.join(f'{v} {k}' for k, v in sizes.items())}, {dataset.attrs['units']}",
         "Operator": f"{dataset.attrs['operator']}: "
         + (type(physics).__doc__ or "").strip().split("\n")[0],
-        "Image": f"{spec.shape[1]} × {spec.shape[2]} pixels of "
-        f"{abs(float(spec.x[1] - spec.x[0])):.4g} {spec.axis_units}, {spec.units}",
+        "Image": _grid_words(spec),
     }
     return {k: str(v) for k, v in rows.items() if v}
+
+
+def _grid_words(spec: ImageSpec) -> str:
+    """Return the pixels' number, their size where it is known, and their unit."""
+    rows = f"{spec.shape[1]} × {spec.shape[2]} pixels"
+    # One pixel has no spacing, and a length in pixels is not one.
+    axis = next((a for a in (spec.x, spec.y) if len(a) > 1), None)
+    if axis is not None and is_length(spec.axis_units):
+        rows += f" of {abs(float(axis[1] - axis[0])):.4g} {spec.axis_units}"
+    else:
+        rows += " of unknown size"
+    return f"{rows}, {spec.units}" if spec.units else rows
 
 
 def _components(physics: Any, y: torch.Tensor) -> int:

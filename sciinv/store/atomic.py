@@ -18,7 +18,15 @@ from typing import Any
 
 import sciinv
 from sciinv.errors import StoreError
-from sciinv.store.ours import SEAL, absolute, check_free, content_of_others, walk
+from sciinv.store.ours import (
+    SEAL,
+    absolute,
+    check_free,
+    content_of_others,
+    unsealed,
+    walk,
+    where_to_read,
+)
 
 _FORMAT = 1
 _TRIES = 20  # of a rename, while other processes replace the same store
@@ -175,8 +183,9 @@ def read_seal(path: str | os.PathLike[str], kind: str | None = None) -> dict[str
             "The store is not whole",
             where=root,
             expected=f"the seal {SEAL}, written last",
-            got="no seal",
-            remedy="remove the folder and run the step that writes it again",
+            got=unsealed(root),
+            remedy=f"give a folder that sciinv has written{where_to_read(root)}; a run that was "
+            "killed leaves none, so run the step that writes it again",
         )
     remedy = "remove the store and run the step that writes it again"
     content = parse_seal((root / SEAL).read_bytes(), kind, root / SEAL, remedy)

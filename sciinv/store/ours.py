@@ -140,6 +140,25 @@ def _content(folder: Path) -> str | None:
     return f"a store with files that are not its own: {_some(strays)}" if strays else None
 
 
+_ZARR_2 = (".zgroup", ".zarray", ".zmetadata")
+
+
+def unsealed(root: Path) -> str:
+    """Return in words what a folder without a seal is."""
+    if (root / "zarr.json").is_file():
+        return "a Zarr store (format 3) without a seal: another program's, or not finished"
+    if any((root / name).is_file() for name in _ZARR_2):
+        return "a Zarr store (format 2), which another program has written"
+    return "no seal"
+
+
+def where_to_read(root: Path) -> str:
+    """Return where such a folder of raw data belongs instead, "" for what is no Zarr store."""
+    if any((root / name).is_file() for name in ("zarr.json", *_ZARR_2)):
+        return ", or read these raw data with `sciinv convert --reader …` first"
+    return ""
+
+
 def _some(names: Iterable[str]) -> str:
     known = sorted(names)
     return ", ".join(known[:4]) + (f" and {len(known) - 4} more" if len(known) > 4 else "")

@@ -19,6 +19,7 @@ from sciinv.errors import ConfigError, StoreError
 from sciinv.store import blocks
 from sciinv.store.atomic import read_seal, written_aside
 from sciinv.uncertainty import alignment
+from sciinv.uncertainty.asked import check_levels, check_thresholds
 from sciinv.uncertainty.draws import Posterior, as_dataset, is_complex, magnitude
 
 Transform = str | Callable[[np.ndarray], np.ndarray]
@@ -74,7 +75,7 @@ def summarize(
     """
     dataset = as_dataset(posterior)
     image = dataset["image"]
-    levels = _check_levels(quantiles)
+    levels = check_levels(quantiles)
     name, function = _transform(transform, image)
     limit = _limit(image) if memory is None else int(memory)
     draws, items, _, rows, columns = image.shape
@@ -85,7 +86,7 @@ def summarize(
             got=draws,
             remedy="sample more draws",
         )
-    limits = tuple(float(t) for t in thresholds)
+    limits = check_thresholds(thresholds)
     probe = _kernel(image[:, :1, :, :1, :1], function, name, levels, limits)
     n_items, n_rows = _block(image, limit)
     if align and n_rows < rows:
@@ -163,18 +164,6 @@ def open_summary(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     read_seal(path, "summary")
     return xr.open_dataset(path, engine="zarr", chunks=None, cache=False, consolidated=True)
-
-
-def _check_levels(quantiles: Sequence[float]) -> tuple[float, ...]:
-    levels = tuple(float(q) for q in quantiles)
-    if not levels or list(levels) != sorted(set(levels)) or levels[0] < 0 or levels[-1] > 1:
-        raise ConfigError(
-            "The quantiles are not levels",
-            expected="numbers in [0, 1], rising",
-            got=list(quantiles),
-            remedy="give e.g. (0.05, 0.5, 0.95)",
-        )
-    return levels
 
 
 def _transform(

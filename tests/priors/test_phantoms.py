@@ -182,6 +182,17 @@ class TestBrains:
         with pytest.raises(DataError, match="cannot be read"):
             brains.read_head(str(path))
 
+    @pytest.mark.parametrize("top", [1.0, 0.0, 65535.0])
+    def test_a_volume_in_other_intensities_is_refused_before_training(self, tmp_path, top):
+        nibabel = pytest.importorskip("nibabel")
+        volume = np.zeros((40, 40, 40), np.float32)
+        volume[8:32, 8:32, 8:32] = top
+        path = tmp_path / "head.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), path)
+        with pytest.raises(DataError, match="other intensities") as caught:
+            brains.read_head(str(path))
+        assert "113" in str(caught.value.remedy)  # where white matter should be
+
     def test_depth_counts_millimetres_from_the_skin(self, tmp_path):
         nibabel = pytest.importorskip("nibabel")
         volume = np.zeros((40, 40, 40), np.float32)

@@ -156,7 +156,8 @@ def test_run_whose_disk_fills_up_goes_on_to_the_same_bits_when_there_is_room(tmp
         assert all(store.verify(p).ok for p in shards)
         assert not (disk / "results/ci/blur/posterior.zarr").exists()
         remount(disk, "size=64m")
-        done = cli("run", "--config", path, "--cores", 1, "--resume", option, cwd=tmp_path)
+        asked = ("--resume", "--verbose", option)
+        done = cli("run", "--config", path, "--cores", 1, *asked, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("rule sample:") == 3 - len(shards)
         ours = store.open_posterior(disk / "results/ci/blur/posterior.zarr").load()

@@ -35,7 +35,17 @@ def test_slurm_profile_gives_the_bits_of_a_local_run(tmp_path, ci_config, write)
         extra = options if profile == "slurm" else options[:1]
         cores = [] if profile == "slurm" else ["--cores", 2]
         arguments = [f"--snakemake={o}" for o in extra]
-        done = cli("run", "--config", config, "--profile", profile, *cores, *arguments, cwd=folder)
+        done = cli(
+            "run",
+            "--verbose",
+            "--config",
+            config,
+            "--profile",
+            profile,
+            *cores,
+            *arguments,
+            cwd=folder,
+        )
         assert done.returncode == 0, done.stderr
         if profile == "slurm":
             assert "submitted with SLURM jobid" in done.stderr

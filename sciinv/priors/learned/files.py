@@ -70,7 +70,9 @@ def load(
             got=header.get("format"),
             remedy="load it with the version of sciinv that wrote it, or train it again",
         )
-    prior = _build(path, header)
+    # A network is made with random weights before the file's: the caller's stream stays as it was.
+    with torch.random.fork_rng(devices=[]):
+        prior = _build(path, header)
     wanted = prior.state_dict()  # network.… and, where there is one, high.…
     widths = {k: v for k, v in tensors.items() if k.startswith("widths.")}
     found = {k: v for k, v in tensors.items() if k in wanted}

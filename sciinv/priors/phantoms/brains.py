@@ -62,10 +62,42 @@ def read_head(path: str | None) -> Head:
         volume = np.asarray(nibabel.load(path).get_fdata(dtype=np.float32))  # type: ignore[attr-defined]
     except Exception as error:  # nibabel raises many kinds
         raise DataError("The head volume cannot be read", where=path, got=error) from error
+    _check_volume(volume, path)
     solid = gaussian_filter(volume, 1.5) > 15
     solid = np.stack([binary_fill_holes(s) for s in np.moveaxis(solid, 2, 0)], axis=2)
     depth = distance_transform_edt(np.pad(solid, ((1, 1), (1, 1), (1, 0))))[1:-1, 1:-1, 1:]
     return Head(spline_filter(volume, order=3).astype(np.float32), depth.astype(np.float32))
+
+
+def _check_volume(volume: np.ndarray, path: str) -> None:
+    """Raise unless the tissues' intensities are near Colin27's, which the contrasts start from."""
+    where, expected = path, "a head volume [x, y, z] with the intensities of Colin27, 0 … 254"
+    if volume.ndim != 3 or min(volume.shape) < 32:
+        raise DataError(
+            "The source is no head volume",
+            where=where,
+            expected=f"{expected}, of at least 32 voxels along each axis",
+            got=f"shape {list(volume.shape)}",
+            remedy="give one volume, not a slice or a series",
+        )
+    if not np.isfinite(volume).all():
+        raise DataError(
+            "The head volume holds values that are not finite",
+            where=where,
+            expected=expected,
+            got=f"{int((~np.isfinite(volume)).sum())} of {volume.size} values",
+            remedy="set them to 0, the value of air",
+        )
+    low, top = float(volume.min()), float(np.quantile(volume, 0.999))
+    if not 0.6 * GREY <= top <= 4 * TOP or low < -TOP:
+        raise DataError(
+            "The head volume is in other intensities than the contrasts are made from",
+            where=where,
+            expected=f"{expected}: white matter near {WHITE:g}, air below {CSF:g}",
+            got=f"values from {low:.3g}, one in a thousand above {top:.3g}",
+            remedy="take Colin27 as it is distributed (ch2.nii.gz), or multiply the volume so that "
+            f"its white matter is at {WHITE:g}",
+        )
 
 
 def _curve(rng: np.random.Generator, inside: bool) -> PchipInterpolator:

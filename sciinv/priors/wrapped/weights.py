@@ -82,7 +82,8 @@ def network_of(said: Description, path: Path, run: bool | str = True) -> nn.Modu
         arguments = dict(said.arguments)
         if "pretrained" in inspect.signature(cls).parameters:
             arguments.setdefault("pretrained", None)  # deepinv's would download
-        return cls(**arguments)
+        with torch.random.fork_rng(devices=[]):  # weights at random, before the file's
+            return cls(**arguments)
     except Exception as error:
         raise _cannot(said, path, error) from error
 

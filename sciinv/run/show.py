@@ -1,0 +1,132 @@
+"""What a run says: a live table on a terminal, plain lines in a log, and what was found."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sciinv import store
+from sciinv.config import Config
+from sciinv.errors import SciinvError
+from sciinv.run.watch import State, Watch
+
+LINE_EVERY = 30.0  # s between lines on draws under way, in a log
+
+
+def lasting(seconds: float | None) -> str:
+    """Return a time for people: 40 s, 12 min, 3.5 h."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def shown(watch: Watch) -> Iterator[Callable[[], None]]:
+    """Yield a function to call now and then: it says on standard error what the run does."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(stderr=True), refresh_per_second=2) as live:
+            yield lambda: live.update(_table(watch.states()))
+            live.update(_table(watch.states()))
+        return
+    last = time.monotonic()
+
+    def say() -> None:
+        nonlocal last
+        lines = watch.news()
+        if time.monotonic() - last > LINE_EVERY:
+            last = time.monotonic()
+            lines += [_line(n, s) for n, s in watch.states().items() if s.running]
+        for line in lines:
+            print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+    yield say
+    say()
+
+
+def _line(name: str, state: State) -> str:
+    return (
+        f"{name}: {state.draws:.1f} of {state.total} draws, {lasting(state.seconds)} a draw, "
+        f"about {lasting(state.left)} left"
+    )
+
+
+def _table(states: Mapping[str, State]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for head in ("problem", "step", "draws", "a draw", "left"):
+        table.add_column(head)
+    for name, s in states.items():
+        draws = f"{s.draws:.0f}/{s.total}"
+        left = "" if s.step == "done" else lasting(s.left)
+        table.add_row(name, s.step, draws, lasting(s.seconds), left)
+    return table
+
+
+def results(config: Config) -> dict[str, dict[str, Any]]:
+    """Return what was found, of every problem whose report is written.
+
+    Returns:
+        By problem: draws, items, the median reduced χ² (or None), the quantities of the first item
+        as {name: {mean, sd, units}}, the number of doubts that the page states, and its path.
+    """
+    out = {}
+    for name, problem in config.problems.items():
+        folder = Path(config.folder) / name
+        page = folder / "report" / "index.html"
+        if not page.is_file():
+            continue
+        values = json.loads((folder / "quantities.json").read_text(encoding="utf-8"))
+        out[name] = {
+            "draws": problem.draws,
+            "items": problem.items,
+            "chi2_median": _chi2(folder / "posterior.zarr"),
+            "quantities": {
+                k: {"mean": v.get("mean"), "sd": v.get("sd"), "units": v.get("units")}
+                for k, v in (values[0] if values else {}).items()
+            },
+            "doubts": page.read_text(encoding="utf-8").count('<li class="doubt">'),
+            "report": str(page),
+        }
+    return out
+
+
+def _chi2(path: Path) -> float | None:
+    try:
+        tree = store.open_posterior(path)
+        return float(tree["sample_stats/chi2"].median())
+    except (KeyError, SciinvError):
+        return None  # draws by hand may carry none
+
+
+def found_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return at most five lines on each problem."""
+    lines = []
+    for name, one in found.items():
+        chi2 = one["chi2_median"]
+        fit = "" if chi2 is None else f", reduced χ² {chi2:.3g} (median)"
+        items = f" of {one['items']} items" if one["items"] > 1 else ""
+        lines.append(f"{name}: {one['draws']} draws{items}{fit}")
+        spoken = [_quantity(k, v) for k, v in one["quantities"].items() if v["mean"] is not None]
+        lines += [f"  {'; '.join(spoken[i : i + 3])}" for i in (0, 3) if spoken[i : i + 3]]
+        if one["doubts"]:
+            plural = "s" if one["doubts"] > 1 else ""
+            lines.append(f"  {one['doubts']} reason{plural} for doubt, on the page")
+        lines.append(f"  {one['report']}")
+    return lines
+
+
+def _quantity(name: str, value: Mapping[str, Any]) -> str:
+    sd = "" if value["sd"] is None else f" ± {value['sd']:.2g}"
+    units = value["units"] if value["units"] not in (None, "1") else ""
+    return f"{name} {value['mean']:.4g}{sd} {units}".rstrip()

@@ -1,0 +1,165 @@
+"""The step check-prior: does this prior know this object? And the tournament of several priors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sciinv import likelihoods, priors, samplers, store
+from sciinv.calibration import evidence, predictive, typicality, verdict
+from sciinv.config import Operator, Prior, Sampler
+from sciinv.config.paths import locate
+from sciinv.errors import ConfigError, OperatorError
+from sciinv.steps.build import build, load_prior, method
+from sciinv.store.atomic import write_file
+
+Progress = Callable[[int, int], None]
+
+
+def check_prior(
+    measurement: str | Path,
+    out: str | Path | None = None,
+    *,
+    operator: Operator,
+    prior: Prior,
+    sampler: Sampler,
+    draws: int = 39,
+    item: int = 0,
+    seed: int = 0,
+    rate: float = verdict.RATE,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Sample one item, with a tenth of its data left out and with all, and judge the prior.
+
+    Args:
+        measurement: The measurement store.
+        out: The JSON file to make; None: none.
+        operator: The operator and its parameters.
+        prior: The prior.
+        sampler: The sampler and its settings.
+        draws: Draws of either run; p-values go down to 1/(draws + 1).
+        item: Position of the item.
+        seed: Seed of everything.
+        rate: Rate of false alarms.
+        progress: Called with (levels done, levels in all) of each run.
+        overwrite: Replace an earlier file.
+
+    Returns:
+        The verdict, the evidence ("log_evidence", "log_evidence_error", nats; None where it is not
+        known) and what was checked: JSON types only.
+
+    Raises:
+        SciinvError: See `Sampler.sample`; the item or the rate is out of range.
+    """
+    if out is not None:
+        store.check_new([out], overwrite)
+    if not 0 < rate < 1:
+        raise ConfigError("The rate of false alarms is a share", expected="0 < rate < 1",
+                          got=rate, remedy="take 0.05")  # fmt: skip
+    torch.set_num_threads(1)
+    dataset = store.open_measurement(measurement)
+    if not 0 <= item < dataset.sizes["item"]:
+        raise ConfigError(
+            "There is no such item",
+            where=str(measurement),
+            expected=f"0 … {dataset.sizes['item'] - 1}",
+            got=item,
+            remedy="items count from 0",
+        )
+    physics, y = build(dataset, operator, item)
+    spec = physics.image_spec
+    model = load_prior(prior, spec.shape, spec.units)
+    run = method(sampler, model)
+    post = run.sample(y, physics, draws=draws, seed=seed, items=[item], progress=progress)
+    x = torch.as_tensor(post["image"].values[:, 0]).to(y)
+    own = own_images(prior, model, spec.shape)
+    typical = typicality.typicality(typicality.statistics(model, x, own.sigmas), own)
+    try:
+        left_out = predictive.predictive_check(
+            run, physics, y, draws, seed, item=item, progress=progress
+        )
+    except OperatorError:  # a noise without a standard deviation per datum
+        left_out = None
+    value, error = _evidence(post, x, run, model, physics, y, seed)
+    judged = verdict.judge(left_out, typical, rate)
+    found = {
+        "prior": str(prior.path or f"gaussian of sd {prior.sd:g}, length {prior.length:g}"),
+        "item": item,
+        "draws": draws,
+        "seed": seed,
+        "log_evidence": value,
+        "log_evidence_error": error,
+        "chi2": float(post["chi2"].median()),
+        "sampler": dict(run.settings()),
+        **judged.row(),
+    }
+    if out is not None:
+        write_file(out, json.dumps(found, indent=1, ensure_ascii=False).encode())
+    return found
+
+
+def compare(
+    measurement: str | Path,
+    candidates: Sequence[Prior],
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """Judge several priors on one item, the one of the highest evidence first.
+
+    Args:
+        measurement: The measurement store.
+        candidates: The priors.
+        out: The JSON file to make; None: none.
+        overwrite: Replace an earlier file.
+        **settings: As of `check_prior`.
+
+    Returns:
+        What `check_prior` found of each, with "behind": nats behind the first (None: not known).
+    """
+    if out is not None:
+        store.check_new([out], overwrite)
+    if len(candidates) < 2:
+        raise ConfigError("A tournament takes several priors", expected="two or more",
+                          got=len(candidates), remedy="name another one with --prior")  # fmt: skip
+    found = [check_prior(measurement, prior=p, **settings) for p in candidates]
+    found.sort(key=lambda f: np.inf if f["log_evidence"] is None else -f["log_evidence"])
+    best = found[0]["log_evidence"]
+    for one in found:
+        known = best is not None and one["log_evidence"] is not None
+        one["behind"] = best - one["log_evidence"] if known else None
+    if out is not None:
+        write_file(out, json.dumps(found, indent=1, ensure_ascii=False).encode())
+    return found
+
+
+def own_images(prior: Prior, model: priors.Prior, shape: tuple[int, int, int]) -> typicality.Own:
+    """Return t of the prior's own images, kept beside its file where it has one."""
+    if prior.path is None:
+        return typicality.own(model, shape)
+    return typicality.own_cached(locate(prior.path), shape, lambda: typicality.own(model, shape))
+
+
+def _evidence(
+    post: Any, x: torch.Tensor, run: Any, model: priors.Prior, physics: Any, y: Any, seed: int
+) -> tuple[float | None, float | None]:
+    """Return the log evidence and its error, nats, as far as they are known."""
+    if isinstance(run, samplers.Particles):
+        value, spread = evidence.of_groups(post["log_evidence"].values[:, 0], run.micro_batch)
+        return value, spread if np.isfinite(spread) else None
+    conditional = getattr(run, "conditional", None)
+    if conditional is None or conditional.name in ("score", "published", "reverse"):
+        return None, None
+    try:
+        likelihoods.log_constant(likelihoods.of(physics), y)
+    except OperatorError:
+        return None, None
+    found = evidence.log_evidence(x, model, physics, y, conditional, seed=seed)
+    return found.log_evidence, found.error
