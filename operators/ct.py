@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec, refuse_d
 from sciinv.operators.parts.ct_classical import fbp, sirt
 from sciinv.operators.parts.ct_geometry import Geometry
 from sciinv.operators.parts.ct_projector import Projector
+from sciinv.operators.parts.ct_unknowns import ScannerAt, unknowns_of
 
 
 class CT(Declared, LinearPhysics):
@@ -43,6 +44,9 @@ class CT(Declared, LinearPhysics):
             built again for each product.
         sirt_iterations: Iterations of `classical`'s SIRT.
         length_unit: What the lengths are in: "pixel" where only the detector's pitch is known.
+        unknowns: What is drawn with the image, by name with its prior standard deviation:
+            "attenuation_scale", "detector_shift" (elements), "air_offset", "element_offset"; see
+            `parts.ct_unknowns`. The detector must see air on both sides for a shift.
 
     Image [B, 1, rows, columns], measurement [B, 1, angle, detector]; float32 or float64.
 
@@ -68,6 +72,7 @@ class CT(Declared, LinearPhysics):
         memory_limit_mb: float = 2048.0,
         sirt_iterations: int = 100,
         length_unit: str = "mm",
+        unknowns: Mapping[str, float] | None = None,
     ) -> None:
         scan = Geometry(
             _numbers(angles, "angles"),
@@ -87,6 +92,13 @@ class CT(Declared, LinearPhysics):
         self.sirt_iterations = int(sirt_iterations)
         self.image_spec = _image_spec(scan, length_unit)
         self.measurement_spec = _measurement_spec(scan, "1")
+        self.unknowns = unknowns_of(unknowns, shape)
+
+    def at(self, theta: Tensor) -> ScannerAt:
+        """Return the scan with the attenuation scale and detector shift in theta [B, P]."""
+        names = [u.name for u in self.unknowns if u.groups is None]
+        values = dict(zip(names, theta.unbind(1), strict=True))
+        return ScannerAt(self, values.get("attenuation_scale"), values.get("detector_shift"))
 
     def A(self, x: Tensor) -> Tensor:
         """Return the line integrals of x [B, 1, rows, columns], [B, 1, angle, detector]."""

@@ -17,6 +17,9 @@ from sciinv.solvers import Linearised, dense_rows, normal_symbol
 # What is left out of F x is this share of its largest part: far below the noise of any datum.
 RANK_FLOOR = 1e-5
 
+# With a noise per lane every lane has a matrix of its own to factor: products are cheaper beyond.
+LANE_ROWS = 256
+
 
 @dataclass
 class Problem:
@@ -66,6 +69,8 @@ class Problem:
         other = replace(nominal, chain=self.chain, nominal=nominal)
         if likelihood is not None:
             other.likelihood = likelihood
+            if likelihood.lanes > 1 and self.rows is not None and len(self.rows) > LANE_ROWS:
+                other.rows = None
         if physics is not None:  # its rows differ from lane to lane, so its products are used
             other.physics, other.rows, other.cache = physics, None, {"reduced": None}
         return other

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.errors import ConfigError, OperatorError
-from sciinv.kernels.base import Draw
+from sciinv.kernels.base import Draw, Level
 from sciinv.kernels.chain import metropolis
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
@@ -35,8 +35,9 @@ from sciinv.seeds import Streams
 from sciinv.solvers import solve_dual
 
 STEP = 0.01  # of the prior sd: half the width of a central difference in a parameter
-NEWTON, MOVES = 3, 3  # steps to the mode of δ, and proposals around it
+NEWTON, MOVES = 3, 4  # steps to the mode of δ, and proposals around it
 NATS = 0.1  # of the error of a solve
+EARLY = 0.5  # of the levels: down to there a parameter may still be on its way to where it belongs
 TOL, ITERATIONS = 1e-2, 40  # of the solve for V, which need not be exact
 
 
@@ -118,7 +119,14 @@ class Unknowns:
             likelihood = Offsets(likelihood, unknown.groups, unknown.sd, unknown.mean)
         return likelihood
 
-    def step(self, draw: Draw, before: Tensor | None, moments: Moments, streams: Streams) -> Draw:
+    def step(
+        self,
+        draw: Draw,
+        before: Tensor | None,
+        moments: Moments,
+        streams: Streams,
+        level: Level,
+    ) -> Draw:
         """Draw the unknowns beside the level's x0, and return x0 as it moved with them.
 
         Args:
@@ -126,13 +134,16 @@ class Unknowns:
             before: The last level's x0, at which the operator is differentiated; None at the first.
             moments: The model of p(x0 | x_t).
             streams: One random stream per lane.
+            level: Where the annealing is. In the first half of the levels a parameter goes to
+                where the energy is lower, whatever the proposal; then the accept step is exact.
         """
         # A tempered level is drawn with noise that is raised on purpose.
         temper = float(draw.stats["temperature"][0]) if "temperature" in draw.stats else 1.0
         x0, stats = draw.x0, dict(draw.stats)
         if self.parameters:
             at = moments.mean if before is None else before
-            x0, stats["unknowns_acceptance"] = self._move(x0, at, moments, streams, temper)
+            early = level.progress < EARLY
+            x0, stats["unknowns_acceptance"] = self._move(x0, at, moments, streams, temper, early)
         problem = self.problem()
         y, u = problem.y, problem.physics.A(x0)
         likelihood = problem.likelihood
@@ -153,7 +164,13 @@ class Unknowns:
         return Draw(x0, stats)
 
     def _move(
-        self, x0: Tensor, before: Tensor, moments: Moments, streams: Streams, temper: float
+        self,
+        x0: Tensor,
+        before: Tensor,
+        moments: Moments,
+        streams: Streams,
+        temper: float,
+        early: bool,
     ) -> tuple[Tensor, Tensor]:
         """Move (x0, θ) along the image's answer to θ; see the head of this file."""
         if moments.gradient is not None:
@@ -189,11 +206,16 @@ class Unknowns:
             return 0.5 * (factor.mT @ (d - mode)[..., None]).square().sum((1, 2))
 
         accepted = torch.zeros_like(value)
-        for _ in range(MOVES):
+        for move in range(MOVES):
             noise = streams.randn(mode.shape[1:], mode)[..., None]
-            new = mode + torch.linalg.solve_triangular(factor.mT, noise, upper=True).squeeze(-1)
+            step = torch.linalg.solve_triangular(factor.mT, noise, upper=True).squeeze(-1)
+            walk = move % 2 == 1  # from where it is: leaves places that the mode's width calls far
+            new = (delta if walk else mode) + step
             there = line.energy(new)
-            take, _ = metropolis(value - there - (proposal(delta) - proposal(new)), streams, x0)
+            log_a = value - there
+            if not walk and not early:
+                log_a = log_a - (proposal(delta) - proposal(new))
+            take, _ = metropolis(log_a, streams, x0)
             delta = torch.where(take[:, None], new, delta)
             value = torch.where(take, there, value)
             accepted += take

@@ -90,10 +90,11 @@ def assess(
         name: float(((image < low) | (image > high))[inside].mean())
         for name, image in (classical or {}).items()
     }
-    chi2 = float(stats["chi2"].median()) if "chi2" in stats else None
+    chi2 = _reduced(stats)
     chi2_sd = math.sqrt(2 / components) if components else None
     findings = [
-        *_fit(chi2, chi2_sd, components),
+        *_fit(chi2, chi2_sd, components, "noise_scale" in stats),
+        *_unknowns(stats),
         _width(relative_sd, relative_width, significant, level),
         _where(summary["sd"], sd, signal),
         *(_against(name, share, level, held) for name, share in outside.items()),
@@ -107,7 +108,19 @@ def assess(
     )  # fmt: skip
 
 
-def _fit(chi2: float | None, chi2_sd: float | None, components: int | None) -> list[Finding]:
+def _reduced(stats: xr.Dataset) -> float | None:
+    """Return the median χ² of the draws, by the noise as drawn where one scale of it was drawn."""
+    if "chi2" not in stats:
+        return None
+    chi2 = stats["chi2"]
+    if "noise_scale" in stats and stats["noise_scale"].dims == chi2.dims:
+        chi2 = chi2 / stats["noise_scale"] ** 2
+    return float(chi2.median())
+
+
+def _fit(
+    chi2: float | None, chi2_sd: float | None, components: int | None, drawn: bool = False
+) -> list[Finding]:
     """A draw and the truth have the same joint law with y, so their χ² has the same law too."""
     if chi2 is None:
         return [Finding("The fit of the draws to the data was not recorded.", True)]
@@ -125,7 +138,8 @@ def _fit(chi2: float | None, chi2_sd: float | None, components: int | None) -> l
         half = 3 * chi2_sd
     else:
         expected, half = "near 1", 0.2
-    start = f"Half of the draws have a reduced χ² below {_short(chi2)} (expected: {expected})"
+    by = " by the noise as found" if drawn else ""
+    start = f"Half of the draws have a reduced χ² below {_short(chi2)}{by} (expected: {expected})"
     # A small relative excess says little of the image, however sure it is.
     if chi2 > 1 + max(half, 0.05):
         return [
@@ -144,7 +158,47 @@ def _fit(chi2: float | None, chi2_sd: float | None, components: int | None) -> l
                 True,
             )
         ]
+    if abs(chi2 - 1) > half:
+        larger, way = ("larger", "narrow") if chi2 > 1 else ("smaller", "wide")
+        share = _share(abs(math.sqrt(chi2) - 1))
+        return [
+            Finding(
+                f"{start}: that is outside of the expected interval. The misfit would be that of a "
+                f"noise {share} {larger} than stated; by about as much the intervals may be too "
+                f"{way}."
+            )
+        ]
     return [Finding(f"{start}: they explain the data to within the noise.")]
+
+
+def _unknowns(stats: xr.Dataset) -> list[Finding]:
+    """Say what was found of the noise and the instrument where these were drawn."""
+    out = []
+    for name, value in stats.data_vars.items():
+        if not value.attrs.get("unknown"):
+            continue
+        low, middle, high = value.quantile([0.05, 0.5, 0.95], "draw").values
+        units = str(value.attrs.get("units", "1"))
+        units = "" if units == "1" else f" {units}"
+        label = "noise level ÷ declared" if name == "noise_scale" else str(name).replace("_", " ")
+        if middle.ndim:
+            width = float(np.median(high - low))
+            text = (
+                f"Drawn with the image: {label}, {middle.size} values from "
+                f"{_short(float(middle.min()))} to {_short(float(middle.max()))}{units}, with 90 % "
+                f"intervals {_short(width)}{units} wide (median)."
+            )
+            out.append(Finding(text))
+            continue
+        text = (
+            f"Drawn with the image: {label} {_short(float(middle))}{units} (90 % of the draws from "
+            f"{_short(float(low))} to {_short(float(high))})."
+        )
+        wrong = name == "noise_scale" and not 0.5 < float(middle) < 2
+        if wrong:
+            text += " The declared noise is wrong by more than a factor of two: check its units."
+        out.append(Finding(text, wrong))
+    return out
 
 
 def _width(relative_sd: float, relative_width: float, significant: float, level: float) -> Finding:

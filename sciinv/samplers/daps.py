@@ -179,7 +179,7 @@ class DAPS(Sampler):
             draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
         else:
             draw = self._kernel(p_x0, unknowns.problem(), streams, level)
-            draw = unknowns.step(draw, state.x0, p_x0, streams)  # θ, s | x0, x_t, y
+            draw = unknowns.step(draw, state.x0, p_x0, streams, level)  # θ, s | x0, x_t, y
         x_next = self.noised(x_t, draw.x0, level, streams)  # x_{t−1} ~ N(x0, σ_{t−1}² I)
         return Step(draw.x0, State(x_next, unknowns, draw.x0), draw.stats, unknowns)
 

@@ -289,7 +289,31 @@ def test_a_reason_for_doubt_is_named(settings, words):
 
 
 def test_a_sure_but_small_excess_is_no_reason_for_doubt():
-    assert judged(chi2=1.02, components=10**7).warnings == ()
+    found = judged(chi2=1.02, components=10**7)
+    assert found.warnings == ()
+    assert any("outside of the expected interval" in f.text for f in found.findings)
+    assert not any("explain the data" in f.text for f in found.findings)
+
+
+def test_too_small_a_misfit_is_said_as_plainly_as_too_large_a_one():
+    low, high = (judged(chi2=c, components=10**7).findings[0].text for c in (0.98, 1.02))
+    assert "% smaller than stated" in low
+    assert "% larger than stated" in high
+
+
+def test_noise_as_found_is_told_with_its_interval_and_judges_the_fit():
+    data = xr.Dataset({"image": (("draw", "item", "channel", "y", "x"), np.ones((24, 1, 1, 8, 8)))})
+    data["image"] = data["image"] + 0.1 * np.random.default_rng(0).normal(size=data["image"].shape)
+    about = {"unknown": 1, "units": "1"}
+    data["chi2"] = ("draw", "item"), np.full((24, 1), 1.44)
+    data["noise_scale"] = ("draw", "item"), np.linspace(1.19, 1.21, 24)[:, None], about
+    data["rings"] = ("draw", "item", "detector"), np.ones((24, 1, 5)), {"unknown": 1, "units": "mm"}
+    summary = uncertainty.summarize(data[["image"]]).isel(item=0, channel=0)
+    found = trust.assess(summary, data.drop_vars("image").isel(item=0), None, 2000)
+    words = " ".join(f.text for f in found.findings)
+    assert "explain the data to within the noise" in words
+    assert "noise level ÷ declared 1.2 (90 % of the draws from 1.19 to 1.21)" in words
+    assert "rings, 5 values from 1 to 1 mm" in words
 
 
 def test_a_classical_image_outside_of_the_interval_is_counted():
