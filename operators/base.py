@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -253,17 +254,42 @@ class Undeclared(Declared, Physics):
     def __init__(self, inner: Physics) -> None:
         super().__init__(noise_model=inner.noise_model)
         self.inner = inner
+        self.single = False  # whether it was found to compute in float32 whatever it is given
+        self._copies: dict[torch.dtype, Any] = {}  # of `inner`, by the dtype of what it is given
         for name in _SAID:
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return the operator's own A x."""
-        return self.inner.A(x, **kwargs)
+        return self._own("A", x, **kwargs)
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return the operator's own Jᵀ v."""
-        return self.inner.A_vjp(x, v)
+        """Return the operator's own Jᵀ v; its real part where the operator takes complex images."""
+        back = self._own("A_vjp", x, v)
+        return back.real if back.is_complex() and not x.is_complex() else back
+
+    def _own(self, name: str, x: Tensor, *more: Tensor, **kwargs: Any) -> Tensor:
+        """Call the operator; where its weights have another dtype than x, a copy that has x's.
+
+        Many operators keep float32 weights whatever they are given. One that takes complex images
+        gets the real image with no imaginary part.
+        """
+        if x.dtype not in self._copies:
+            try:
+                return getattr(self.inner, name)(x, *more, **kwargs)
+            except RuntimeError as error:
+                if not any(word in str(error) for word in _OTHER_DTYPE):
+                    raise
+                self._copies[x.dtype] = _with_dtype(self.inner, x.dtype)
+        inner = self._copies[x.dtype] = self._copies[x.dtype].to(x.device)
+        kind = getattr(inner, "dtype", None)
+        taken = x.to(kind) if isinstance(kind, torch.dtype) and kind.is_complex else x
+        out = getattr(inner, name)(taken, *more, **kwargs)
+        if not out.is_complex() and out.dtype != x.dtype:  # a part of it stays in float32
+            self.single = True
+            out = out.to(x.dtype)
+        return out
 
 
 class UndeclaredLinear(Undeclared, LinearPhysics):
@@ -271,11 +297,30 @@ class UndeclaredLinear(Undeclared, LinearPhysics):
 
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         """Return the operator's own Aᵀ y."""
-        return self.inner.A_adjoint(y, **kwargs)
+        return self._own("A_adjoint", y, **kwargs)
 
     def A_adjoint_A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return the operator's own Aᵀ A x."""
-        return self.inner.A_adjoint_A(x, **kwargs)
+        return self._own("A_adjoint_A", x, **kwargs)
+
+
+# What torch says where a product meets another dtype than its own.
+_OTHER_DTYPE = ("expected scalar type", "same dtype", "type (torch.", "should be the same")
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+def _with_dtype(physics: Physics, dtype: torch.dtype) -> Any:
+    """Return a copy of an operator whose weights are of this precision, real or complex."""
+    other = copy.deepcopy(physics)
+    for module in other.modules():
+        kind = getattr(module, "dtype", None)
+        if isinstance(kind, torch.dtype):  # what deepinv's operators cast their input to
+            module.dtype = _COMPLEX[dtype] if kind.is_complex else dtype  # type: ignore[assignment]
+    return other._apply(
+        lambda t: (
+            t.to(_COMPLEX[dtype]) if t.is_complex() else t.to(dtype) if t.is_floating_point() else t
+        )
+    )
 
 
 def declared(physics: Any, y: Tensor | None = None, shape: Sequence[int] | None = None) -> Any:

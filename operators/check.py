@@ -106,11 +106,21 @@ class _Bench:
         return torch.randn(u.shape, generator=self.generator, dtype=u.dtype).to(self.at)
 
     @property
+    def derived(self) -> bool:
+        """Whether the operator has a derivative to check; an outside simulator has none."""
+        return bool(self.physics.differentiable)
+
+    @property
     def precision(self) -> torch.dtype:
         """Float64 where the operator takes it, as tests are sharper then."""
         try:
-            u = self.physics.A(self.image(1, torch.float64))
+            x = self.image(1, torch.float64)
+            u = self.physics.A(x)
+            if self.derived:
+                self._back(x, u)
         except Exception:
+            return torch.float32
+        if getattr(self.physics, "single", False):
             return torch.float32
         return torch.float64 if u.dtype == torch.float64 else torch.float32
 
@@ -144,7 +154,7 @@ class _Bench:
         for dtype in (torch.float32, torch.float64):
             x = self.image(1, dtype)
             u = self.physics.A(x)
-            found[dtype] = (u.dtype, self._back(x, u).dtype)
+            found[dtype] = (u.dtype, self._back(x, u).dtype if self.derived else u.dtype)
         ok = all(v == (k, k) for k, v in found.items())
         got = "; ".join(f"{_short(k)} → {', '.join(map(_short, v))}" for k, v in found.items())
         return Check(
@@ -157,7 +167,9 @@ class _Bench:
 
     def device(self) -> Check:
         x = self.image(1)
-        devices = {self.physics.A(x).device, self._back(x, self.physics.A(x)).device}
+        devices = {(u := self.physics.A(x)).device}
+        if self.derived:
+            devices.add(self._back(x, u).device)
         where, ok, note = "cpu", devices == {x.device}, ""
         if torch.cuda.is_available() and x.device.type == "cpu":
             moved = self.physics.to("cuda")
@@ -225,6 +237,14 @@ class _Bench:
         )
 
     def vjp(self) -> Check:
+        if not self.derived:
+            return Check(
+                "vjp",
+                None,
+                "an operator with a derivative",
+                "differentiable = False: none is asked of it",
+                "",
+            )
         dtype = self.precision
         x = self.image(1, dtype)
         direction = self.like(x)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+_MARKS = {True: "ok", False: "FAIL", None: "–"}  # the last: does not apply
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -39,9 +41,9 @@ def check_operator(
     else:
         physics = operators.load(operator, **given)
     results = check_operator(physics, y, seed)
-    failed = [r for r in results if not r.ok]
+    failed = [r for r in results if r.ok is False]
     rows = [
-        ("ok" if r.ok else "FAIL", r.name, r.expected, r.got, "" if r.ok else r.remedy)
+        (_MARKS[r.ok], r.name, r.expected, r.got, r.remedy if r.ok is False else "")
         for r in results
     ]
     table(f"{operator}", ("", "check", "expected", "got", "remedy"), rows)

@@ -46,6 +46,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "step_size",
         "tau",
         "half",
+        "unit",
         "micro_batch",
     ),
     "dps": ("steps", "zeta", "scale", "micro_batch"),

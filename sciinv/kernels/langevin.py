@@ -13,6 +13,8 @@ from sciinv.kernels.target import Target
 from sciinv.problem import Problem, per_lane
 from sciinv.seeds import Streams
 
+NEAR_ONE = 1.02  # ‖A‖ up to which the released step is taken as it is
+
 
 class Langevin(Kernel):
     """MALA in whitened coordinates: z' = z − h ∇U + √(2h) ξ, accepted by Metropolis–Hastings.
@@ -76,6 +78,12 @@ class ReleasedLangevin(Kernel):
         tau: τ, units of y.
         ratio: lr at the last level ÷ at the first.
         half: Put the ½ of the likelihood in, to see what it changes.
+        unit: Size of the image that the released numbers take for 1: lr is multiplied by its
+            square, τ by it. The released code's images lie in [−1, 1].
+
+    The step is stable for 2 lr ‖A‖² ≤ 2 τ², so the released numbers serve operators with ‖A‖ ≤ 1.
+    Where ‖A‖ (of a nonlinear A: of its Jacobian at x̂0) is above `NEAR_ONE`, A and y are divided by
+    it in the drift, which leaves the released iteration for the scaled problem.
 
     Source: Zhang et al., CVPR 2025 (arXiv 2407.01521), and its released settings for
     inpainting: 100 steps, lr 1e−4, τ 0.01, ratio 0.01.
@@ -90,17 +98,19 @@ class ReleasedLangevin(Kernel):
         tau: float = 0.01,
         ratio: float = 0.01,
         half: bool = False,
+        unit: float = 1.0,
     ) -> None:
         self.steps, self.step_size, self.tau, self.ratio = steps, step_size, tau, ratio
-        self.half = half
+        self.half, self.unit = half, unit
 
     def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return the last state of one chain per lane, started at x̂0."""
-        lr = self.step_size * (1.0 + level.progress * (self.ratio - 1.0))
+        lr = self.unit**2 * self.step_size * (1.0 + level.progress * (self.ratio - 1.0))
         x_hat, c = moments.mean, moments.covariance
         r2 = c.variance.to(x_hat)  # type: ignore[attr-defined]
-        weight = (1.0 if self.half else 2.0) / self.tau**2
         physics, y = problem.physics, problem.y
+        norm = _norm(problem, x_hat)
+        weight = (1.0 if self.half else 2.0) / (self.tau * self.unit * norm) ** 2
         x = x_hat
         for _ in range(self.steps):
             misfit = y - physics.A(x)
@@ -108,3 +118,24 @@ class ReleasedLangevin(Kernel):
             drift = weight * pull + (x_hat - x) / r2
             x = x + lr * drift + math.sqrt(2 * lr) * streams.randn(x.shape[1:], x)
         return Draw(x)
+
+
+def _norm(problem: Problem, x: torch.Tensor) -> float:
+    """Return the largest ‖J‖ of the lanes at x where it is above `NEAR_ONE`, else 1.
+
+    Power iteration from a fixed start: the chain's random numbers stay those of the released code.
+    """
+    if problem.linear and "released norm" in problem.cache:
+        return float(problem.cache["released norm"])
+    physics, norm = problem.physics, 0.0
+    v = Streams.of_seed(0, len(x)).randn(x.shape[1:], x)
+    for _ in range(20):
+        v = v / per_lane(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
+        if problem.linear:
+            v = physics.A_adjoint(physics.A(v))
+        else:
+            v = physics.A_vjp(x, torch.func.jvp(physics.A, (x,), (v,))[1])
+        norm = float(v.flatten(1).norm(dim=1).max()) ** 0.5
+    norm = norm if norm > NEAR_ONE else 1.0
+    problem.cache["released norm"] = norm
+    return norm

@@ -58,6 +58,11 @@ class Sampler(Reconstructor):
     """
 
     name: str
+    # What a chain that left the finite numbers is most often mended by.
+    remedy = (
+        "check the operator (`sciinv check-operator`), its noise level, and that image and prior "
+        "have the same units"
+    )
 
     def __init__(self, prior: Prior, micro_batch: int | None = None) -> None:
         super().__init__()
@@ -272,8 +277,7 @@ class Sampler(Reconstructor):
             f"level {level + 1} of {self.steps}, σ = {sigma:.4g}",
             expected="finite images",
             got="NaN or infinity",
-            remedy="check the operator (`sciinv check-operator`), its noise level, and that image "
-            "and prior have the same units",
+            remedy=self.remedy,
         )
 
     def _dataset(

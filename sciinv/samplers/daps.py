@@ -141,21 +141,37 @@ class DAPS(Sampler):
         tau: float = 0.01,
         half: bool = False,
         micro_batch: int | None = None,
+        unit: float | None = None,
     ) -> DAPS:
         """Return the released code's sampler at its own settings, for comparison.
 
         200 levels σ 100 → 0.1, 5 Euler steps per ODE, 100 unadjusted Langevin steps with
         lr = 1e−4 falling to 1 %, τ = 0.01 without the ½; in units where images span [−1, 1].
+
+        The noise levels and τ are multiplied by `unit`, lr by its square, and an operator with
+        ‖A‖ > 1 is divided by its norm (`ReleasedLangevin`): otherwise the step diverges. With
+        unit = 1 and ‖A‖ ≤ 1 nothing is changed.
+
+        Args:
+            unit: Size of the image that the released numbers take for 1. If None, twice the root
+                mean square of the prior's class, and 1 where that is not known or lies within
+                a factor of 4 of 1, as it does for images in [−1, 1].
         """
-        return cls(
+        unit = _unit(prior) if unit is None else positive(unit, "unit")
+        sampler = cls(
             prior,
-            conditional=conditionals.Published(prior, ode_steps),
-            kernel=ReleasedLangevin(langevin_steps, step_size, tau, half=half),
+            conditional=conditionals.Published(prior, ode_steps, 0.01 * unit),
+            kernel=ReleasedLangevin(langevin_steps, step_size, tau, half=half, unit=unit),
             levels=levels,
-            sigma_max=sigma_max,
-            sigma_min=sigma_min,
+            sigma_max=sigma_max * unit,
+            sigma_min=sigma_min * unit,
             micro_batch=micro_batch,
         )
+        sampler.remedy = (
+            "the released step is unadjusted: give `unit`, the size of the images, lower step_size "
+            "or raise tau; or take samplers.DAPS, whose kernels choose their step"
+        )
+        return sampler
 
     def levels_of_noise(self) -> Sequence[float]:
         """Return σ_i of Algorithm 1, one per sweep."""
@@ -212,3 +228,9 @@ class DAPS(Sampler):
             "sigma_max": float(self.sigmas[0]),
             "sigma_min": float(self.sigmas[-1]),
         }
+
+
+def _unit(prior: Prior) -> float:
+    """Return the size of a prior's images, 1 for those that span about [−1, 1]."""
+    size = 1.0 if prior.typical is None else 2 * prior.typical[1]
+    return 1.0 if 0.25 < size < 4 else size

@@ -43,7 +43,7 @@ def check(
     dataset = store.open_measurement(measurement)
     physics, y = build(dataset, operator)
     results = check_operator(physics, y)
-    failed = [r for r in results if not r.ok]
+    failed = [r for r in results if r.ok is False]
     if failed:
         raise OperatorError(
             f"The operator fails the check of its {failed[0].name}",

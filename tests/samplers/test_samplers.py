@@ -85,11 +85,12 @@ def test_an_operator_without_noise_is_an_error(problem):
 
 
 def test_a_diverging_chain_names_operator_level_and_sigma():
-    # ‖A‖ = 30 makes the released step size unstable: lr · 2‖A‖²/τ² = 1,800.
+    # The step is made unstable: lr · 2‖A‖²/(τ ‖A‖)² = 1,800.
     prior = priors.Gaussian(torch.zeros(1, 1, 4), covariance=torch.eye(4))
     physics = Matrix(30 * torch.eye(4), (1, 1, 4), 0.05)
-    with pytest.raises(DivergenceError, match=r"Matrix.*level \d+ of 200, σ ="):
-        samplers.DAPS.published(prior)(torch.ones(1, 4), physics)
+    with pytest.raises(DivergenceError, match=r"Matrix.*level \d+ of 200, σ =") as caught:
+        samplers.DAPS.published(prior, step_size=0.09)(torch.ones(1, 4), physics)
+    assert "step_size" in str(caught.value.remedy)
 
 
 def test_a_denoiser_that_returns_nan_is_an_error_and_never_a_result(problem):
