@@ -13,7 +13,6 @@ from sciinv.kernels.target import Target
 from sciinv.problem import Problem, per_lane
 from sciinv.seeds import Streams
 
-
 NEAR_ONE = 1.02  # ‖A‖ up to which the released step is taken as it is
 
 
