@@ -81,8 +81,9 @@ def sample_shard(
             lanes = micro_batch or int(getattr(method(sampler, model), "micro_batch", 1))
             started = lanes
             told = doubts(model, spec)
-            for sentence in told if say is not None else ():
-                say(f"warning: {sentence}")
+            if say is not None:
+                for sentence in told:
+                    say(f"warning: {sentence}")
 
         def attempt(n: int, physics: Any, model: DiffusionPrior, y: Tensor, row: int) -> xr.Dataset:
             return method(sampler, model, n).sample(
