@@ -70,6 +70,40 @@ class MeasurementSpec:
     coords: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """A number of the instrument that nobody knows exactly; the sampler draws it with the image.
+
+    Either `groups` says which data it is added to, or it enters through the operator's `at`.
+
+    Attributes:
+        name: Its variable in the result, e.g. "detector_shift".
+        mean: Prior mean.
+        sd: Prior standard deviation, above 0; the prior is a Gaussian.
+        units: Physical unit.
+        groups: For an offset: the group of each component of the measurement (integers from 0, −1
+            for none) that broadcasts to the measurement without its batch. Each group has its own
+            value. None for a parameter of `at`.
+        dim: For an offset with several groups: what a group is, e.g. "detector".
+    """
+
+    name: str
+    mean: float
+    sd: float
+    units: str = "1"
+    groups: Tensor | None = None
+    dim: str = "group"
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.mean) and np.isfinite(self.sd) and self.sd > 0):
+            raise OperatorError(
+                f"The prior of the unknown {self.name} is no distribution",
+                expected="a finite mean and a finite standard deviation above 0",
+                got=f"mean {self.mean}, sd {self.sd}",
+                remedy="give the standard deviation that is known of it, or leave the unknown out",
+            )
+
+
 class Operator(Protocol):
     """What samplers, kernels and reports ask of a forward operator: a deepinv `Physics` with these.
 
@@ -83,6 +117,8 @@ class Operator(Protocol):
     noise_model: Any
     differentiable: bool
     float64_parameters: ClassVar[tuple[str, ...]]
+    unknowns: tuple[Unknown, ...]
+    noise_groups: Tensor | None
 
     @property
     def coordinates(self) -> Tensor | None: ...  # noqa: D102
@@ -104,6 +140,12 @@ class Declared:
     `sciinv.likelihoods` object, where `noise_model` cannot say the noise. The rest has defaults,
     see `Operator`.
 
+    `unknowns` are numbers of the instrument that are drawn with the image. Those without `groups`
+    enter through `at(theta) -> Physics`, a cheap view of the operator with the values theta [B, P]
+    (in the order declared, one row per lane): it has A, and A_adjoint or A_vjp, as the operator
+    itself. `noise_groups`, integers that broadcast to the measurement without its batch, says
+    which data share a noise scale where that is drawn.
+
     Attributes:
         differentiable: False where A has no derivative: it then comes from differences, or a kernel
             that needs none is taken.
@@ -112,6 +154,8 @@ class Declared:
     """
 
     float64_parameters: ClassVar[tuple[str, ...]] = ()
+    unknowns: tuple[Unknown, ...] = ()
+    noise_groups: Tensor | None = None
 
     image_spec: ImageSpec | None = None
     measurement_spec: MeasurementSpec | None = None
@@ -197,7 +241,7 @@ def _check(physics: object, what: str, value: Tensor, shape: tuple[int, ...]) ->
 _SAID = (
     "image_spec", "measurement_spec", "img_size", "differentiable", "jacobian", "linearize",
     "classical", "check_image", "check_measurement", "check_data", "likelihood",
-    "float64_parameters",
+    "float64_parameters", "unknowns", "noise_groups", "at",
 )  # fmt: skip
 
 

@@ -26,7 +26,20 @@ def _per_item(value: Tensor) -> Tensor:
 
 
 class Likelihood(DataFidelity, ABC):
-    """Base: −log p(y | u) of a prediction u = A(x0), its curvature, and simulated data."""
+    """Base: −log p(y | u) of a prediction u = A(x0), its curvature, and simulated data.
+
+    `lanes` is 1 where the noise is the same for every lane of a batch, else their number.
+    """
+
+    lanes: int = 1
+
+    def of_lane(self, lane: int) -> Likelihood:
+        """Return the likelihood of one lane."""
+        return self
+
+    def precision(self, like: Tensor) -> Tensor | None:
+        """Return 1/sd², of the dtype of `like`, where a lane's noise is white, else None."""
+        return None
 
     @abstractmethod
     def nll(self, u: Tensor, y: Tensor) -> Tensor:
@@ -118,6 +131,10 @@ class Gaussian(Likelihood):
     def is_white(self) -> bool:
         """Whether one number is the noise of every component."""
         return self.sd is not None and self.sd.numel() == 1
+
+    def precision(self, like: Tensor) -> Tensor | None:
+        """Return 1/sd² where one number is the noise of every component, else None."""
+        return 1.0 / self.sd.to(like).square() if self.is_white else None
 
     def difference(self, y: Tensor, u: Tensor) -> Tensor:
         """Return y − u, wrapped to the nearest turn where components live on a circle."""

@@ -10,6 +10,7 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.likelihoods import Gaussian, Likelihood
+from sciinv.noise import relative_precision, scaled
 from sciinv.operators.base import declared
 from sciinv.solvers import Linearised, dense_rows, normal_symbol
 
@@ -29,6 +30,8 @@ class Problem:
         rows: A as rows [M, C, H, W] where A is linear and small.
         cache: What depends on operator and noise alone, kept for all batches.
         chain: What one chain's first level found for the others.
+        nominal: The problem with the declared noise and instrument, where this one has others.
+        nats: What a solve's error may be worth in −log p where noise or instrument are drawn.
     """
 
     y: Tensor
@@ -38,6 +41,8 @@ class Problem:
     rows: Tensor | None = None
     cache: dict[Any, Any] = field(default_factory=dict)
     chain: dict[str, Any] = field(default_factory=dict)
+    nominal: Problem | None = None
+    nats: float | None = None
 
     @classmethod
     def of(cls, y: Tensor, physics: Physics, likelihood: Likelihood, like: Tensor) -> Problem:
@@ -53,8 +58,40 @@ class Problem:
         """Return the problem of other data of the same operator and noise."""
         return replace(self, y=y, chain={})
 
+    def altered(
+        self, likelihood: Likelihood | None = None, physics: Physics | None = None
+    ) -> Problem:
+        """Return the problem of the same data with other noise or another instrument per lane."""
+        nominal = self.nominal or self
+        other = replace(nominal, chain=self.chain, nominal=nominal)
+        if likelihood is not None:
+            other.likelihood = likelihood
+        if physics is not None:  # its rows differ from lane to lane, so its products are used
+            other.physics, other.rows, other.cache = physics, None, {"reduced": None}
+        return other
+
+    def with_noise(self, scale: Tensor, index: Tensor | None = None) -> Problem:
+        """Return the problem with the declared noise times a factor per lane; see `noise.Scaled`.
+
+        Args:
+            scale: s, [B], or [B, groups] with the group of each component in `index`.
+            index: Group of each component, broadcasts to y without its batch.
+
+        Raises:
+            ConfigError: The noise is not Gaussian.
+        """
+        return self.altered(scaled((self.nominal or self).likelihood, scale, index))
+
     def symbol(self, lin: Linearised, like: Tensor) -> Tensor:
-        """Return H(k), the stationary part of Āᵀ Ā of a linear operator; computed once."""
+        """Return H(k), the stationary part of Āᵀ Ā of a linear operator; computed once.
+
+        At another noise scale it is the declared one's over s², [B, C, H, W]; another instrument
+        is near the declared one, and a preconditioner need not be more.
+        """
+        if self.nominal is not None:
+            nominal = self.nominal
+            there = nominal.linearise(torch.zeros_like(like))[0]
+            return nominal.symbol(there, like) * relative_precision(self.likelihood, like)
         if "symbol" not in self.cache:
             self.cache["symbol"] = normal_symbol(lin, like[:1])
         return self.cache["symbol"]
@@ -92,7 +129,7 @@ class Problem:
         u = physics.A(x)
         if self.linear:
             key = "linearised"
-            if key not in self.cache or self.rows is None:
+            if key not in self.cache or self.rows is None or not self._fixed_weights():
                 lin = Linearised(
                     physics.A,
                     physics.A_adjoint,
@@ -120,7 +157,7 @@ class Problem:
         return Linearised(forward, adjoint, self.likelihood, u, matrix), u
 
     def _fixed_weights(self) -> bool:
-        return isinstance(self.likelihood, Gaussian)
+        return self.nominal is None and isinstance(self.likelihood, Gaussian)
 
 
 def _compressed(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -137,3 +137,12 @@ class Streams:
         cpu = rate.detach().cpu()
         out = [torch.poisson(r, generator=g) for r, g in zip(cpu, self._generators, strict=True)]
         return torch.stack(out).to(rate)
+
+    def gamma(self, shape: Tensor) -> Tensor:
+        """Return Gamma(shape, 1) numbers of the shape parameters [B, …], item i from stream i."""
+        cpu = shape.detach().cpu()
+        out = [
+            torch._standard_gamma(a, generator=g)
+            for a, g in zip(cpu, self._generators, strict=True)
+        ]
+        return torch.stack(out).to(shape)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sciinv.covariances import Covariance, Implicit
-from sciinv.likelihoods import Gaussian, Likelihood
+from sciinv.likelihoods import Likelihood
 
 # Above this many measured components the dual matrix is not formed: conjugate gradients instead.
 DENSE_LIMIT = 1200
@@ -41,9 +41,9 @@ class Linearised:
         normal: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._forward, self._adjoint = forward, adjoint
-        white = isinstance(likelihood, Gaussian) and likelihood.is_white
-        self._normal = normal if white else None
-        self._precision = 1.0 / likelihood.sd.to(u).square() if white else u.new_ones(())
+        precision = likelihood.precision(u)
+        self._normal = None if precision is None else normal
+        self._precision = u.new_ones(()) if precision is None else precision
         self.likelihood, self.u = likelihood, u
         self.rows = None if matrix is None else self._whiten_rows(matrix)
         self._factored: tuple[Covariance, Tensor] | None = None
@@ -51,6 +51,7 @@ class Linearised:
     def _whiten_rows(self, matrix: Tensor) -> Tensor:
         """Return W J as rows [B or 1, M, C, H, W]."""
         rows = matrix if matrix.ndim == 5 else matrix[None]
+        rows = rows.expand(max(len(rows), self.likelihood.lanes), *rows.shape[1:])
         b, m = rows.shape[:2]
         columns = rows.flatten(2).transpose(1, 2)  # [B, D, M]: each image component's data vector
         shape = self.u.shape[1:]
@@ -58,7 +59,8 @@ class Linearised:
         for lane in range(b):
             data = columns[lane].reshape(-1, *shape)
             u = self.u[lane : lane + 1].expand_as(data)
-            out.append(self.likelihood.whiten(data, u).reshape(-1, m).mT)
+            whitened = self.likelihood.of_lane(lane).whiten(data, u)
+            out.append(whitened.reshape(-1, m).mT)
         return torch.stack(out).reshape(rows.shape)
 
     def forward(self, v: Tensor) -> Tensor:
@@ -221,7 +223,7 @@ class Whitened:
         return -0.5 * float((z * (b + residual)).sum())
 
     def solve(
-        self, r: Tensor, scale: float, tol: float, max_iter: int
+        self, r: Tensor, scale: float, tol: float, max_iter: int, nats: float | None = None
     ) -> tuple[Tensor, Tensor, int]:
         """Return d, its error ÷ `scale` in the worst band of frequency per lane [B], iterations.
 
@@ -230,10 +232,13 @@ class Whitened:
             scale: What an error is measured by, units of the image: the next level's noise.
             tol: The share of it that may be left.
             max_iter: Most iterations.
+            nats: What ½ eᵀ M e may be of an error e besides, where residuals decide on more than
+                the image: what they lack reads as noise. Up to `max_iter`, and no error beyond.
         """
         bands = Bands(self.like)
         last: Tensor | None = None
         before = torch.zeros_like(self.like)
+        energies: list[Tensor] = []
 
         def error(z: Tensor, residual: Tensor, step: int) -> Tensor | None:
             nonlocal last, before
@@ -248,7 +253,15 @@ class Whitened:
             if self.gain is not None:
                 left = torch.minimum(left, bands(self.c.sqrt(self.precondition(residual))))
             last, before = change, z
-            return left.amax(1) / scale
+            if nats is None:
+                return left.amax(1) / scale
+            energies.append(0.5 * (z.double() * (b + residual).double()).flatten(1).sum(1))
+            more = torch.full_like(energies[-1], 2 * tol)
+            if len(energies) > 2:
+                gain, previous = energies[-1] - energies[-2], energies[-2] - energies[-3]
+                fall = (gain / previous.clamp_min(1e-30)).clamp(0.0, 0.9)
+                more = tol * (gain.clamp_min(0) * fall / (1 - fall) / nats).clamp_max(2.0)
+            return torch.maximum(left.amax(1) / scale, more.to(left))
 
         b = self.c.sqrt_t(self.lin.adjoint(r, self.like))
         z, left, iterations = conjugate_gradient(

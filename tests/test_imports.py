@@ -15,7 +15,7 @@ FOLDERS = {"sciinv": REPO / "sciinv", "sciinv.operators": REPO / "operators"}
 # Lower floors know nothing of higher ones. Every module stands on one; the list is closed.
 FLOORS = [
     ["errors", "seeds", "registry"],
-    ["covariances", "likelihoods", "diffusion", "units", "metrics"],
+    ["covariances", "likelihoods", "noise", "diffusion", "units", "metrics"],
     ["priors", "operators"],
     ["readers"],
     ["images"],

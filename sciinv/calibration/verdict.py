@@ -1,7 +1,10 @@
 """Does this prior know this object? One sentence from the checks, at a stated rate of false alarms.
 
-Each check gives a p-value that is at least uniform where prior, operator and noise are right. The
-smallest times their number is at most the rate in at most that share of such cases (Bonferroni).
+Each check gives a p-value that is at least uniform where prior, operator, noise and draws are
+right.
+The smallest times their number is at most the rate in at most that share of such cases
+(Bonferroni). Draws under a network are not exact: an alarm may then be the sampler's, and the rate
+of false alarms is not known (`docs/evidence/alarm.md`).
 """
 
 from __future__ import annotations
@@ -48,8 +51,16 @@ def judge(
     predictive: Predictive | None = None,
     typicality: Typicality | None = None,
     rate: float = RATE,
+    exact: bool = True,
 ) -> Verdict:
     """Return the verdict of the checks that were made.
+
+    Args:
+        predictive: The check on left-out data.
+        typicality: The check of the draws themselves.
+        rate: Rate of false alarms.
+        exact: Whether the prior is in closed form. If not, typicality is kept beside the verdict
+            and does not count: it hears what the sampler leaves in the finest structure of draws.
 
     "cannot tell": no check has references enough for an alarm at this rate.
     """
@@ -57,13 +68,19 @@ def judge(
         (check.p, 1 / (1 + number), say)
         for check, number, say in (
             (predictive, predictive.draws if predictive else 0, lambda: _predicted(predictive)),
-            (typicality, typicality.own if typicality else 0, lambda: _typical(typicality)),
+            (
+                typicality if exact else None,
+                typicality.own if typicality else 0,
+                lambda: _typical(typicality),
+            ),
         )
         if check is not None
     ]
     count = len(checks)
     p = min([1.0, *(count * each for each, _, _ in checks)])
     close = f"; false alarms: {100 * rate:g} %"
+    if not exact:
+        close += " if the draws are right, which is not shown for a network"
     if p <= rate:
         reasons = [say() for each, _, say in checks if count * each <= rate]
         answer, sentence = DOES_NOT, f"The prior does not fit: {'; '.join(reasons)}{close}."
@@ -81,7 +98,7 @@ def judge(
                 f"{predictive.left_out} left-out values ({predictive.blocks}) are predicted with "
                 f"χ² {predictive.chi2:.3g}, p = {predictive.p:.2g}"
             )
-        if typicality is not None:
+        if typicality is not None and exact:
             parts.append(f"its denoiser takes the draws for its own images, p = {typicality.p:.2g}")
         answer, sentence = FITS, f"The prior fits as far as can be seen: {'; '.join(parts)}{close}."
     return Verdict(answer, sentence, p, rate, predictive, typicality)

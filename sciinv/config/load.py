@@ -35,6 +35,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "inflate",
         "renoise",
         "micro_batch",
+        "noise",
     ),
     "daps-published": (
         "levels",

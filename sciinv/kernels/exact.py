@@ -74,7 +74,8 @@ class Exact(Kernel):
             temper = solve.temper
             r = (residual + math.sqrt(temper) * noise) / temper
             scale = level.sigma_next or LAST * level.sigma
-            d, error, iterations = solve.solve(r, scale, LATE if late else EARLY, self.max_iter)
+            tol = LATE if late else EARLY
+            d, error, iterations = solve.solve(r, scale, tol, self.max_iter, problem.nats)
             if late and not bool((error <= self.accept_error).all()):
                 raise self._unconverged(problem, error, iterations)
         stats = {"residual": error}

@@ -17,6 +17,7 @@ from torch import Tensor
 from sciinv import likelihoods, units
 from sciinv.errors import ConfigError, DivergenceError
 from sciinv.kernels import Level
+from sciinv.kernels.unknowns import Unknowns
 from sciinv.operators.base import declared, image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
@@ -35,11 +36,13 @@ class Step:
         x0: The draw of x0 at this level, [B, C, H, W].
         state: What the next level starts from.
         stats: Numbers of the kernel, each [B].
+        unknowns: Noise and instrument as drawn with x0; None where they are known.
     """
 
     x0: Tensor
     state: Any
     stats: Mapping[str, Tensor] = field(default_factory=dict)
+    unknowns: Unknowns | None = None
 
 
 class Sampler(Reconstructor):
@@ -107,6 +110,7 @@ class Sampler(Reconstructor):
 
         Returns:
             x0 [B, C, H, W] and statistics, each a number or [B]; "nfe" counts evaluations of D.
+            Where unknowns are drawn: their values too, [B] or [B, groups], and "chi2".
 
         Raises:
             DivergenceError: A chain left the finite numbers.
@@ -127,7 +131,9 @@ class Sampler(Reconstructor):
             report(i + 1)
         assert done is not None
         end = self.finish(done, problem, streams)
-        own = {} if end is done else end.stats
+        own = {} if end is done else dict(end.stats)
+        if end.unknowns is not None and end.unknowns.chi2 is not None:
+            own |= {**end.unknowns.values, "chi2": end.unknowns.chi2}
         nfe = float(self.prior.evaluations - before)
         return end.x0, {"nfe": nfe, **means.result(), **own}
 
@@ -167,7 +173,10 @@ class Sampler(Reconstructor):
 
         Returns:
             Dataset with "image" [draw, item, channel, y, x] and, each [draw, item]: "chi2" (reduced
-            χ² of the draw), "nfe" (network evaluations), "seconds", and the kernel's own.
+            χ² of the draw with the noise as declared), "nfe" (network evaluations), "seconds", and
+            the kernel's own. Unknowns that are drawn are variables of their own names, [draw, item]
+            or [draw, item, group]; χ² is then that of the instrument as drawn, and "noise_scale"²
+            is what it is compared with.
 
         Raises:
             OperatorError: y or the prior's image do not match the operator, or y is not finite.
@@ -204,7 +213,7 @@ class Sampler(Reconstructor):
         groups = sorted({n // self.micro_batch for n in numbers})
         done, total = 0, len(groups) * len(items) * self.steps
         images: dict[tuple[int, int], np.ndarray] = {}
-        stats: dict[str, dict[tuple[int, int], float]] = {}
+        stats: dict[str, dict[tuple[int, int], Any]] = {}
         for row, item in enumerate(items):
             if row == 0 or likelihoods.per_row(physics):
                 likelihood = likelihoods.of(physics, row, len(items))
@@ -229,7 +238,7 @@ class Sampler(Reconstructor):
                         continue
                     images[number, row] = x0[lane]
                     for key, value in values.items():
-                        stats.setdefault(key, {})[number, row] = float(value[lane])
+                        stats.setdefault(key, {})[number, row] = value[lane]
         return self._dataset(images, stats, numbers, items, physics, seed)
 
     def _batch(self, y: Tensor) -> Tensor:
@@ -250,15 +259,14 @@ class Sampler(Reconstructor):
         physics = problem.physics
         with torch.no_grad():
             x0, values = self.chain(problem, streams, like, report)
-            values["chi2"] = problem.likelihood.chi2(physics.A(x0), problem.y)
+            if "chi2" not in values:
+                values["chi2"] = problem.likelihood.chi2(physics.A(x0), problem.y)
         checks.drawn(x0, self, physics)
         values["seconds"] = (time.perf_counter() - start) / len(lanes)
-        out = {
-            k: np.broadcast_to(
-                v.detach().cpu().numpy() if isinstance(v, Tensor) else np.float64(v), (len(lanes),)
-            )
-            for k, v in values.items()
-        }
+        out = {}
+        for key, v in values.items():
+            number = v.detach().cpu().numpy() if isinstance(v, Tensor) else np.float64(v)
+            out[key] = np.broadcast_to(number, (len(lanes), *number.shape[1:]))
         return x0.cpu().numpy(), out
 
     def diverged(self, physics: Any, level: int, sigma: float) -> DivergenceError:
@@ -275,7 +283,7 @@ class Sampler(Reconstructor):
     def _dataset(
         self,
         images: dict[tuple[int, int], np.ndarray],
-        stats: dict[str, dict[tuple[int, int], float]],
+        stats: Mapping[str, Mapping[tuple[int, int], Any]],
         numbers: list[int],
         items: list[int],
         physics: Any,
@@ -293,15 +301,31 @@ class Sampler(Reconstructor):
                 coords[axis] = (axis, np.asarray(getattr(spec, axis)), about_axis)
             attrs["units"] = spec.units
         variables: dict[str, Any] = {"image": (("draw", "item", "channel", "y", "x"), stack, attrs)}
+        known = _declared_unknowns(physics)
         for key, value in stats.items():
-            grid = np.array([[value[n, r] for r in rows] for n in numbers])
-            variables[key] = (("draw", "item"), grid)
+            grid = np.array([[value[n, r] for r in rows] for n in numbers], dtype=np.float64)
+            dim, about_it = known.get(key, (f"{key}_group", {}))
+            variables[key] = (("draw", "item", *([dim] if grid.ndim == 3 else [])), grid, about_it)
         about = {"seed": seed, "micro_batch": self.micro_batch, **self.settings()}
         return xr.Dataset(variables, coords=coords, attrs=about)
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies this sampler, for the record of a run."""
         return {"sampler": self.name, "operator_steps": self.steps}
+
+
+def _declared_unknowns(physics: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return by name the dimension of an unknown's values and what is known of it."""
+    known: dict[str, tuple[str, dict[str, Any]]] = {
+        "noise_scale": (
+            "noise_group",
+            {"units": "1", "long_name": "noise sd ÷ declared", "unknown": 1},
+        )
+    }
+    for u in getattr(physics, "unknowns", ()):
+        attrs = {"units": u.units, "prior_mean": u.mean, "prior_sd": u.sd, "unknown": 1}
+        known[u.name] = (u.dim, attrs)
+    return known
 
 
 class _Means:

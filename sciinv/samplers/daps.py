@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
@@ -24,6 +25,7 @@ from sciinv.conditionals import FittedWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Level, ReleasedLangevin
+from sciinv.kernels.unknowns import Unknowns
 from sciinv.priors.base import Prior
 from sciinv.priors.widths.own import own_widths
 from sciinv.problem import Problem
@@ -34,6 +36,15 @@ from sciinv.seeds import Streams, at_least, positive, whole
 # holes, discs, brains; docs/calibration.md). Fresh noise makes states that are worse than those
 # that the width was fitted on.
 LOCAL_FRESH = 3.0
+
+
+@dataclass
+class State:
+    """What a level hands to the next: x_t, the unknowns, and its draw of x0."""
+
+    x_t: Tensor
+    unknowns: Unknowns | None = None
+    x0: Tensor | None = None
 
 
 class DAPS(Sampler):
@@ -59,6 +70,10 @@ class DAPS(Sampler):
             falls with the step where p(x0 | x_t) is far from Gaussian.
         rho: Exponent of the EDM grid.
         micro_batch: See `Sampler`.
+        noise: "fixed" takes the noise as declared; "drawn" draws a factor on its standard deviation
+            with the image (per group where the operator declares `noise_groups`), the variable
+            "noise_scale" of the result: s² ~ Inv-Gamma(½, 0.23) before the data, of median s = 1
+            and a standard deviation of log s of 1.1.
     """
 
     name = "daps"
@@ -76,6 +91,7 @@ class DAPS(Sampler):
         renoise: Literal["fresh", "bridge"] = "fresh",
         rho: float = 7.0,
         micro_batch: int | None = None,
+        noise: Literal["fixed", "drawn"] = "fixed",
     ) -> None:
         super().__init__(prior, micro_batch)
         self.conditional = copy.copy(conditionals.build(conditional, prior))  # not the caller's
@@ -100,7 +116,11 @@ class DAPS(Sampler):
             raise ConfigError("There is no way of this name to noise anew",
                               expected="fresh or bridge", got=renoise,
                               remedy="name one of these")  # fmt: skip
-        self.sweeps, self.renoise = sweeps, renoise
+        if noise not in ("fixed", "drawn"):
+            raise ConfigError("There is no way of this name to take the noise",
+                              expected="fixed or drawn", got=noise,
+                              remedy="name one of these")  # fmt: skip
+        self.sweeps, self.renoise, self.noise = sweeps, renoise, noise
         self.sigmas = edm_grid(
             positive(prior.sigma_max if sigma_max is None else sigma_max, "sigma_max"),
             positive(prior.sigma_min if sigma_min is None else sigma_min, "sigma_min"),
@@ -157,20 +177,27 @@ class DAPS(Sampler):
         """Return σ_i of Algorithm 1, one per sweep."""
         return [float(s) for s in self.sigmas for _ in range(self.sweeps)]
 
-    def start(self, problem: Problem, streams: Streams, like: Tensor) -> Tensor:
-        """Return x_T ~ N(0, σ_T² I)."""
+    def start(self, problem: Problem, streams: Streams, like: Tensor) -> State:
+        """Return x_T ~ N(0, σ_T² I), and the unknowns at their prior means."""
+        unknowns = Unknowns.start(problem, self.noise, like)
         gaussian = not isinstance(self.conditional, conditionals.Score)
-        self._kernel = kernels.build(self.kernel, problem, gaussian)
+        seen = problem if unknowns is None else unknowns.problem()
+        self._kernel = kernels.build(self.kernel, seen, gaussian)
         if self.chosen and self.conditional.name == "spectral" and self.prior.widths is None:
             self.prior.widths = own_widths(self.prior, like)
-        return float(self.sigmas[0]) * streams.randn(like.shape[1:], like)
+        return State(float(self.sigmas[0]) * streams.randn(like.shape[1:], like), unknowns)
 
-    def step(self, state: Tensor, level: Level, problem: Problem, streams: Streams) -> Step:
+    def step(self, state: State, level: Level, problem: Problem, streams: Streams) -> Step:
         """One level of Algorithm 1."""
-        p_x0 = self.conditional(state, level.sigma, streams)  # p(x0 | x_t)
-        draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
-        x_next = self.noised(state, draw.x0, level, streams)  # x_{t−1} ~ N(x0, σ_{t−1}² I)
-        return Step(draw.x0, x_next, draw.stats)
+        x_t, unknowns = state.x_t, state.unknowns
+        p_x0 = self.conditional(x_t, level.sigma, streams)  # p(x0 | x_t)
+        if unknowns is None:
+            draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
+        else:
+            draw = self._kernel(p_x0, unknowns.problem(), streams, level)
+            draw = unknowns.step(draw, state.x0, p_x0, streams)  # θ, s | x0, x_t, y
+        x_next = self.noised(x_t, draw.x0, level, streams)  # x_{t−1} ~ N(x0, σ_{t−1}² I)
+        return Step(draw.x0, State(x_next, unknowns, draw.x0), draw.stats, unknowns)
 
     def noised(self, x_t: Tensor, x0: Tensor, level: Level, streams: Streams) -> Tensor:
         """Return x_{t−1} given the draw of x0."""
@@ -192,6 +219,7 @@ class DAPS(Sampler):
             "levels": len(self.sigmas),
             "sweeps": self.sweeps,
             "renoise": self.renoise,
+            **({"noise": self.noise} if self.noise != "fixed" else {}),
             **(
                 {"inflate": self.conditional.inflate}
                 if hasattr(self.conditional, "inflate")

@@ -181,7 +181,7 @@ class LatentSampler(Reconstructor):
                     one = torch.as_tensor(z[i, row][None]).to(y)
                     images[number, row] = self.autoencoder.decode(one)[0].cpu().numpy()
         stats = {
-            str(key): {(n, r): float(v[i, r]) for i, n in enumerate(numbers) for r in rows}
+            str(key): {(n, r): v[i, r] for i, n in enumerate(numbers) for r in rows}
             for key, v in ((k, found[k].values) for k in found.data_vars if k != "image")
         }
         out = self.sampler._dataset(

@@ -87,7 +87,7 @@ def check_prior(
     except OperatorError:  # a noise without a standard deviation per datum
         left_out = None
     value, error = _evidence(post, x, run, model, physics, y, seed)
-    judged = verdict.judge(left_out, typical, rate)
+    judged = verdict.judge(left_out, typical, rate, exact=hasattr(model, "sample"))
     found = {
         "prior": str(prior.path or f"gaussian of sd {prior.sd:g}, length {prior.length:g}"),
         "item": item,

@@ -152,6 +152,16 @@ def test_verdict_says_when_it_cannot_tell():
     json.dumps(verdict.judge(good).row())
 
 
+def test_typicality_does_not_count_where_the_draws_are_not_exact():
+    odd = typicality.Typicality(0.01, (0.1,), (1.2,), (0.01,), 64)
+    good = predictive.Predictive(0.6, 1.0, 10, "views", 39)
+    assert verdict.judge(good, odd).answer == verdict.DOES_NOT
+    judged = verdict.judge(good, odd, exact=False)
+    assert judged.answer == verdict.FITS
+    assert judged.typicality == odd
+    assert "not shown for a network" in judged.sentence
+
+
 def test_own_images_are_kept_beside_the_prior_and_made_again_for_another_file(tmp_path):
     file = tmp_path / "some.safetensors"
     file.write_bytes(b"one")

@@ -81,7 +81,7 @@ def test_commands_print_a_row_for_each_prior(monkeypatch, measurement):
 def test_evidence_is_not_known_of_a_sampler_without_moments(measurement):
     found = step.check_prior(
         measurement, operator=BLUR, prior=RIGHT, draws=2,
-        sampler=Sampler("dps", {"levels": 3, "micro_batch": 2}),
+        sampler=Sampler("dps", {"steps": 20, "micro_batch": 2}),
     )  # fmt: skip
     assert found["log_evidence"] is None
     assert found["answer"] in ("fits", "does not fit", "cannot tell")

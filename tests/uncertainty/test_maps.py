@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sciinv import store, uncertainty
 from sciinv.errors import ConfigError, StoreError
 from sciinv.steps.summarize import summarize
+from sciinv.uncertainty import maps
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def test_monte_carlo_errors_are_those_of_many_repetitions():
 )
 def test_the_memory_limit_never_changes_a_bit(n, items, rows, budget, seed):
     data = draws(n=n, items=items, shape=(rows, 3), seed=seed)
-    row = 1 + int(n * 3 * 4 * uncertainty._COPIES * uncertainty._WORKERS)
+    row = 1 + int(n * 3 * 4 * maps._COPIES * maps._WORKERS)
     whole = uncertainty.summarize(data, memory=10**9)
     parts = uncertainty.summarize(data, memory=row * budget).compute(scheduler="synchronous")
     xr.testing.assert_identical(whole, parts)

@@ -1,0 +1,316 @@
+"""Noise scale and instrument parameters of a chain, drawn at each level beside x0.
+
+Given x_t the level's target is p(x0 | x_t) p(θ) p(s) p(y | x0, θ, s). After x0 | x_t, θ, s, y:
+
+    θ   a move along (x0 + V g(δ), θ + δ), V = −C Āᵀ (I + Ā C Āᵀ)⁻¹ Ḡ, G = ∂A_θ x̂/∂θ, g(δ) ≈ δ
+    b   offsets by group, marginalised in x0's draw, from their Gaussian given x0
+    s   s² | x0, y ~ Inv-Gamma
+
+V g is how the image that explains the data answers to a change of θ, so in a linear model the move
+draws θ with x0 integrated out; θ given x0 alone hardly moves, as the image has absorbed the error.
+V comes from another image than x0 (the last level's draw), so that the move is a shift, of Jacobian
+1, and any V leaves the target as it is.
+
+Source: Liu & Sabatti 2000, "Generalised Gibbs sampler and multigrid Monte Carlo".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciinv.conditionals import Moments
+from sciinv.errors import ConfigError, OperatorError
+from sciinv.kernels.base import Draw
+from sciinv.kernels.chain import metropolis
+from sciinv.likelihoods import Gaussian, Likelihood
+from sciinv.noise import Offsets, Scaled, scaled
+from sciinv.operators.base import Unknown, declared
+from sciinv.problem import Problem
+from sciinv.seeds import Streams
+from sciinv.solvers import solve_dual
+
+STEP = 0.01  # of the prior sd: half the width of a central difference in a parameter
+NEWTON, MOVES = 3, 3  # steps to the mode of δ, and proposals around it
+NATS = 0.1  # of the error of a solve
+TOL, ITERATIONS = 1e-2, 40  # of the solve for V, which need not be exact
+
+
+@dataclass
+class Unknowns:
+    """The unknowns of one chain per lane, with the values of the last level.
+
+    Attributes:
+        nominal: The problem with the declared noise and instrument.
+        shape: (C, H, W) of an image.
+        parameters: Unknowns that enter through the operator's `at`.
+        theta: Their values, [B, P].
+        offsets: Unknowns that are added to groups of data.
+        scale: s, [B] or [B, groups]; None where the noise is fixed.
+        index: Group of each component where the noise has groups.
+        values: What a draw hands out, by name: [B] or [B, groups].
+        chi2: χ² of the draw with the declared noise and the instrument as drawn, [B].
+    """
+
+    nominal: Problem
+    shape: tuple[int, ...]
+    parameters: tuple[Unknown, ...]
+    theta: Tensor
+    offsets: tuple[Unknown, ...]
+    scale: Tensor | None
+    index: Tensor | None
+    values: dict[str, Tensor] = field(default_factory=dict)
+    chi2: Tensor | None = None
+
+    @classmethod
+    def start(cls, problem: Problem, noise: str, like: Tensor) -> Unknowns | None:
+        """Return the unknowns at their prior means, or None where all is known.
+
+        Raises:
+            ConfigError: The noise has no scale to draw.
+            OperatorError: An unknown is declared that cannot be drawn.
+        """
+        physics: Any = problem.physics
+        unknowns = tuple(getattr(physics, "unknowns", ()))
+        if noise != "drawn" and not unknowns:
+            return None
+        _check(unknowns, physics, problem.likelihood)
+        parameters = tuple(u for u in unknowns if u.groups is None)
+        # innermost those with several groups: they need noise that no other offset correlates
+        offsets = sorted((u for u in unknowns if u.groups is not None), key=_many)
+        means = [u.mean for u in parameters]
+        theta = torch.tensor(means, dtype=torch.float64, device=like.device).expand(len(like), -1)
+        index = getattr(physics, "noise_groups", None) if noise == "drawn" else None
+        scale = None
+        if noise == "drawn":
+            groups = () if index is None else (int(index.max()) + 1,)
+            scale = torch.ones(len(like), *groups, dtype=torch.float64, device=like.device)
+            scaled(problem.likelihood, scale, index)  # refuses what has no scale
+        return cls(problem, tuple(like.shape[1:]), parameters, theta, tuple(offsets), scale, index)
+
+    def problem(self, theta: Tensor | None = None, temper: float = 1.0) -> Problem:
+        """Return the problem at these values, the noise variance times `temper`."""
+        physics = self.physics(self.theta if theta is None else theta) if self.parameters else None
+        problem = self.nominal.altered(self._likelihood(temper), physics)
+        # An unfinished solve of N data leaves a misfit that reads as noise: √(2N) is what Σ e²
+        # scatters by. A parameter may hang on a single nat.
+        n = problem.y[0].numel()
+        problem.nats = NATS if self.parameters else NATS * max(1.0, 0.1 * (2 * n) ** 0.5)
+        return problem
+
+    def physics(self, theta: Tensor) -> Any:
+        """Return the operator at these parameters [B, P]."""
+        view = self.nominal.physics.at(theta.to(self.nominal.y))
+        return declared(view, self.nominal.y, self.shape)
+
+    def _likelihood(self, temper: float = 1.0) -> Likelihood:
+        likelihood = self.nominal.likelihood
+        if self.scale is not None or temper != 1.0:
+            s = self.scale if self.scale is not None else self.theta.new_ones(len(self.theta))
+            likelihood = scaled(likelihood, s * temper**0.5, self.index)
+        for unknown in self.offsets:
+            assert isinstance(likelihood, Gaussian)
+            assert unknown.groups is not None
+            likelihood = Offsets(likelihood, unknown.groups, unknown.sd, unknown.mean)
+        return likelihood
+
+    def step(self, draw: Draw, before: Tensor | None, moments: Moments, streams: Streams) -> Draw:
+        """Draw the unknowns beside the level's x0, and return x0 as it moved with them.
+
+        Args:
+            draw: The draw of x0, [B, C, H, W], at the unknowns' last values.
+            before: The last level's x0, at which the operator is differentiated; None at the first.
+            moments: The model of p(x0 | x_t).
+            streams: One random stream per lane.
+        """
+        # A tempered level is drawn with noise that is raised on purpose.
+        temper = float(draw.stats["temperature"][0]) if "temperature" in draw.stats else 1.0
+        x0, stats = draw.x0, dict(draw.stats)
+        if self.parameters:
+            at = moments.mean if before is None else before
+            x0, stats["unknowns_acceptance"] = self._move(x0, at, moments, streams, temper)
+        problem = self.problem()
+        y, u = problem.y, problem.physics.A(x0)
+        likelihood = problem.likelihood
+        for unknown in reversed(self.offsets):  # from the outermost: each given those outside it
+            assert isinstance(likelihood, Offsets)
+            b = likelihood.draw_offsets(u, y, streams)
+            y = y - likelihood.placed(b, y)
+            self.values[unknown.name] = b if b.shape[1] > 1 else b[:, 0]
+            likelihood = likelihood.base
+        if self.scale is not None:
+            if temper == 1.0:  # a tempered one tells nothing of s
+                assert isinstance(likelihood, Scaled)
+                self.scale = likelihood.draw_scale(u, y, streams)
+            self.values["noise_scale"] = self.scale
+        for j, parameter in enumerate(self.parameters):
+            self.values[parameter.name] = self.theta[:, j]
+        self.chi2 = self.nominal.likelihood.chi2(u, y)
+        return Draw(x0, stats)
+
+    def _move(
+        self, x0: Tensor, before: Tensor, moments: Moments, streams: Streams, temper: float
+    ) -> tuple[Tensor, Tensor]:
+        """Move (x0, θ) along the image's answer to θ; see the head of this file."""
+        if moments.gradient is not None:
+            raise ConfigError(
+                "Instrument parameters need a Gaussian p(x0 | x_t)",
+                got="conditional='score'",
+                remedy="use another conditional, or an operator without unknowns",
+            )
+        line = _Line(self, x0, before, moments, temper)
+        delta = torch.zeros_like(self.theta)
+        value = line.energy(delta)
+        mode, best = delta, value
+        for _ in range(NEWTON):
+            h, g = line.expansion(mode)
+            full = torch.linalg.solve(h, g[..., None]).squeeze(-1)
+            size, moved = 1.0, torch.zeros_like(best, dtype=torch.bool)
+            start = mode
+            for _ in range(4):
+                trial = start - size * full
+                there = line.energy(trial)
+                better = ~moved & (there < best)
+                mode = torch.where(better[:, None], trial, mode)
+                best = torch.where(better, there, best)
+                moved |= better
+                if bool(moved.all()):
+                    break
+                size *= 0.5
+        h, _ = line.expansion(mode)
+        factor = torch.linalg.cholesky(h)
+
+        def proposal(d: Tensor) -> Tensor:
+            """Return −log q(δ) up to a constant, [B]."""
+            return 0.5 * (factor.mT @ (d - mode)[..., None]).square().sum((1, 2))
+
+        accepted = torch.zeros_like(value)
+        for _ in range(MOVES):
+            noise = streams.randn(mode.shape[1:], mode)[..., None]
+            new = mode + torch.linalg.solve_triangular(factor.mT, noise, upper=True).squeeze(-1)
+            there = line.energy(new)
+            take, _ = metropolis(value - there - (proposal(delta) - proposal(new)), streams, x0)
+            delta = torch.where(take[:, None], new, delta)
+            value = torch.where(take, there, value)
+            accepted += take
+        x0 = line.image(line.answer(delta))
+        self.theta = self.theta + delta
+        return x0, (accepted / MOVES).to(x0)
+
+
+class _Line:
+    """The target along (x0 + V g(δ), θ + δ), as a function of δ [B, P], in double precision."""
+
+    def __init__(
+        self, at: Unknowns, x0: Tensor, before: Tensor, moments: Moments, temper: float
+    ) -> None:
+        self.at, self.x0, self.temper = at, x0, temper
+        c = moments.covariance
+        problem = at.problem(temper=temper)
+        self.likelihood, self.y = problem.likelihood, problem.y
+        lin, u = problem.linearise(before)
+        self.sd = at.theta.new_tensor([p.sd for p in at.parameters])
+        self.off = at.theta - at.theta.new_tensor([p.mean for p in at.parameters])
+        q, v = [], []
+        for slope in differences(lambda d: at.physics(at.theta + d).A(before), self.sd, at.theta):
+            r = -self.likelihood.whiten(slope, u)
+            w, _, _ = solve_dual(lin, c, r, before, TOL, ITERATIONS)
+            q.append(lin.adjoint(w, before))
+            v.append(c(q[-1]))
+        self.v = torch.stack(v, 1)  # [B, P, C, H, W]
+        rows = torch.stack(q, 1).flatten(2)
+        # −log p(x0 + V g | x_t) needs no inverse of C, as V = C Q
+        self.slope = (rows @ (x0 - moments.mean).flatten(1)[..., None]).squeeze(-1).double()
+        bend = (rows @ self.v.flatten(2).mT).double()
+        self.bend = 0.5 * (bend + bend.mT)
+        self.before, self.u = before, u
+        self.linear = problem.linear
+
+    def answer(self, delta: Tensor) -> Tensor:
+        """Return g(δ), [B, P]: how far along V the image goes; near δ where that is small.
+
+        argmin_g ‖W (A_{θ+δ} (x̂ + V g) − A_θ x̂)‖² + gᵀ Vᵀ C⁻¹ V g: what keeps the prediction where
+        A bends with θ, as a factor of A does. It does not depend on x0, so the move stays a shift.
+        """
+        if not self.linear:
+            return delta
+        physics = self.at.physics(self.at.theta + delta)
+        off = self._white(physics.A(self.before) - self.u)
+        j = torch.stack([self._white(physics.A(v)) for v in self.v.unbind(1)], 2)
+        return -torch.linalg.solve(j.mT @ j + self.bend, j.mT @ off[..., None]).squeeze(-1)
+
+    def _white(self, r: Tensor) -> Tensor:
+        return self.likelihood.whiten(r, self.u).flatten(1).double()
+
+    def image(self, g: Tensor) -> Tensor:
+        """Return x0 + V g."""
+        return self.x0 + torch.einsum("bp,bpchw->bchw", g.to(self.x0), self.v)
+
+    def predicted(self, delta: Tensor) -> Tensor:
+        """Return A x at δ."""
+        return self.at.physics(self.at.theta + delta).A(self.image(self.answer(delta)))
+
+    def energy(self, delta: Tensor) -> Tensor:
+        """Return −log of the target at δ up to a constant, [B]."""
+        g = self.answer(delta)
+        u = self.at.physics(self.at.theta + delta).A(self.image(g))
+        nll = self.likelihood.nll(u.double(), self.y.double())
+        prior = ((self.off + delta) / self.sd).square().sum(1)
+        bend = (g[:, None] @ self.bend @ g[..., None]).flatten()
+        return nll + (self.slope * g).sum(1) + 0.5 * (bend + prior)
+
+    def expansion(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Gauss–Newton curvature [B, P, P] and the slope [B, P] of the energy at δ."""
+        u, likelihood = self.predicted(delta), self.likelihood
+        gaussian = isinstance(likelihood, Gaussian)
+        r = likelihood.difference(self.y, u) if gaussian else self.y - u
+        e = likelihood.whiten(r, u).flatten(1).double()
+        slopes = differences(lambda d: self.predicted(delta + d), self.sd, delta)
+        j = torch.stack([likelihood.whiten(s, u).flatten(1).double() for s in slopes], 2)
+        turns = differences(lambda d: self.answer(delta + d), self.sd, delta)
+        t = torch.stack(turns, 2)  # ∂g/∂δ
+        h = j.mT @ j + t.mT @ self.bend @ t + torch.diag(self.sd**-2)
+        pull = self.slope[..., None] + self.bend @ self.answer(delta)[..., None]
+        slope = -(j.mT @ e[..., None]) + t.mT @ pull
+        return h, slope.squeeze(-1) + (self.off + delta) / self.sd**2
+
+
+def differences(a: Callable[[Tensor], Tensor], sd: Tensor, like: Tensor) -> list[Tensor]:
+    """Return ∂a/∂δ_j at δ = 0 by central differences over a small share of sd, for each j."""
+    out = []
+    for j, h in enumerate((STEP * sd).tolist()):
+        step = torch.zeros_like(like)
+        step[:, j] = h
+        out.append((a(step) - a(-step)) / (2 * h))
+    return out
+
+
+def _many(unknown: Unknown) -> bool:
+    """Order offsets: those with several groups first, innermost."""
+    assert unknown.groups is not None
+    return int(unknown.groups.max()) == 0
+
+
+def _check(unknowns: tuple[Unknown, ...], physics: Any, likelihood: Likelihood) -> None:
+    """Refuse unknowns that cannot be drawn."""
+    name = type(physics).__name__
+    if any(u.groups is None for u in unknowns) and not hasattr(physics, "at"):
+        raise OperatorError(
+            "The operator declares an unknown but not how it depends on it",
+            where=name,
+            expected="at(theta: Tensor [B, P]) -> Physics",
+            got=", ".join(u.name for u in unknowns if u.groups is None),
+            remedy="give the operator the method at, or the unknown its groups of data",
+        )
+    if any(u.groups is not None for u in unknowns) and not isinstance(likelihood, Gaussian):
+        raise OperatorError(
+            "An offset by group needs Gaussian noise",
+            where=name,
+            expected="Gaussian noise",
+            got=type(likelihood).__name__,
+            remedy="let the unknown enter through at",
+        )
