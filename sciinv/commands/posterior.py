@@ -99,7 +99,7 @@ def sample(
 ) -> None:
     """Draw images from the posterior of a measurement."""
     from sciinv import store
-    from sciinv.commands.output import json_object, key_values, progress
+    from sciinv.commands.output import json_object, key_values, progress, say
     from sciinv.config import Operator, Prior, Sampler
     from sciinv.steps.sample import sample_shard
 
@@ -124,6 +124,7 @@ def sample(
             seed=seed,
             device=device,
             progress=report,
+            say=say,
             overwrite=overwrite,
         )
     typer.echo(out)

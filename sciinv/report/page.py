@@ -91,7 +91,7 @@ def _section(problem: Problem, anchor: str) -> tuple[str, Trust]:
     classical = {k: plots.plane(k, v, mean) for k, v in problem.classical.items()}
     truth = None if problem.truth is None else plots.plane("truth", problem.truth, mean)
     judged = assess(summary, stats, classical, problem.components, truth)
-    told = tuple(Finding(f"The data: {text}", warning=True) for text in problem.doubts)
+    told = tuple(Finding(text, warning=True) for text in problem.doubts)
     judged = replace(judged, findings=(*told, *judged.findings))
     colours = plots.colour_map(problem.operator or dataset.attrs.get("operator"))
     limits = plots.shared_limits([mean, *summary["quantiles"]])

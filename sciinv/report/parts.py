@@ -38,7 +38,7 @@ class Problem:
         calibration: (ranks, draws) of a calibration on simulated truths, see
             `sciinv.plots.calibration_figure`.
         provenance: Further rows on how it was made; the store's own are shown anyway.
-        doubts: Sentences of doubt that the reader of the data attached to the measurement.
+        doubts: Sentences of doubt on the data (by their reader) and on the prior.
         operator: Name of the operator, which decides the colours; the store's own if None.
     """
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from sciinv.config import Config
-from sciinv.config.paths import CONFIG_FOLDER, locate, snakefile, workflows
-from sciinv.errors import ConfigError, StoreError, WorkflowError
+from sciinv.config.paths import CONFIG_FOLDER, checkout, locate, snakefile, workflows
+from sciinv.errors import ConfigError, DataError, StoreError, WorkflowError
 from sciinv.run import show
 from sciinv.run.job import RUN
 from sciinv.run.watch import Watch
@@ -29,6 +29,7 @@ from sciinv.run.watch import Watch
 # The end of a job's log that `sciinv.run.job.guard` writes: an error's name and its rows.
 _FAILURE = re.compile(r"^\w+(Error|Exception|Interrupt)\b.*\Z", re.MULTILINE | re.DOTALL)
 DEFAULT = "workflows/configs/main.yaml"
+TRIAL = "workflows/configs/ci.yaml"
 SNAKEMAKE_TEXT = "snakemake.txt"  # in the run's folder
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 POLL = 0.5  # s
@@ -70,7 +71,19 @@ def run(
     path = locate(config or DEFAULT, "--config")
     # Jobs inherit it: the configuration's relative paths mean the same on every node.
     os.environ[CONFIG_FOLDER] = str(path.absolute().parent)
-    checked = Config.of_file(path)
+    try:
+        checked = Config.of_file(path)
+    except DataError as error:
+        if config is not None or checkout() is not None:
+            raise
+        raise ConfigError(
+            "The main job's data and priors are no part of the installed package",
+            where=Path.cwd(),
+            expected="a checkout of the repository as the working directory",
+            got=f"nothing where there should be {error.expected}",
+            remedy="run it in a checkout, name your own with --config, or try the workflow with "
+            f"`sciinv run --config {TRIAL}`, which needs no data",
+        ) from error
     if importlib.util.find_spec("snakemake") is None:
         raise ConfigError(
             "The workflow needs Snakemake",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from sciinv.errors import ConfigError
@@ -12,6 +13,9 @@ from sciinv.samplers.daps import DAPS
 from sciinv.samplers.dps import DPS
 from sciinv.samplers.langevin import Langevin
 from sciinv.samplers.particles import Particles
+
+# torch says this of itself when forward derivatives are first taken: no user can act on it.
+warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", FutureWarning)
 
 SAMPLERS: dict[str, type[Sampler]] = {s.name: s for s in (DAPS, DPS, Langevin, Particles)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from sciinv import operators, priors, samplers
+from sciinv import operators, priors, samplers, units
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate, located_name
 from sciinv.errors import ConfigError
@@ -57,6 +58,23 @@ def build(
         names = ("intensity",) if c == 1 else tuple(f"channel {i}" for i in range(c))
         physics.image_spec = ImageSpec((c, h, w), "", rows, columns, "px", names)
     return physics.to(device), y.to(device)
+
+
+def doubts(model: DiffusionPrior, spec: ImageSpec) -> list[str]:
+    """Return sentences of doubt whether a prior serves an operator's image: the size of a pixel."""
+    about = getattr(model, "metadata", None) or {}
+    pixel = about.get("pixel")
+    axis = next((a for a in (spec.x, spec.y) if len(a) > 1), None)
+    if (
+        not isinstance(pixel, Mapping)
+        or axis is None
+        or not units.is_length(str(pixel.get("unit")))
+    ):
+        return []  # a closed form, a foreign network, or images of pixels without a size
+    told = units.pixel_doubt(
+        float(pixel["side"]), str(pixel["unit"]), abs(float(axis[1] - axis[0])), spec.axis_units
+    )
+    return [told] if told else []
 
 
 def method(sampler: Sampler, model: DiffusionPrior, micro_batch: int | None = None) -> Any:

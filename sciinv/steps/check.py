@@ -13,7 +13,7 @@ from sciinv import likelihoods, store, units
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.errors import OperatorError
 from sciinv.operators.check import check_operator
-from sciinv.steps.build import _check_device, build, load_prior, method
+from sciinv.steps.build import _check_device, build, doubts, load_prior, method
 from sciinv.steps.micro_batch import probe
 
 
@@ -62,6 +62,7 @@ def check(
         "measurement": {"shape": list(y.shape[1:]), "units": dataset.attrs["units"]},
         "likelihood": type(likelihoods.of(physics)).__name__,
         "prior": {"kind": type(model).__name__, "units": model.units},
+        "doubts": doubts(model, spec),
         "checks": {r.name: r.got for r in results},
     }
     if sampler is not None and sampler.settings.get("micro_batch") == "auto":

@@ -117,7 +117,8 @@ def sections(stores: Stores) -> list[report.Problem]:
                 truth=None if truth is None else truth[item],
                 domain=numbers,
                 operator=dataset.attrs["operator"],
-                doubts=tuple(warnings_of(dataset)),
+                doubts=tuple(f"The data: {s}" for s in warnings_of(dataset))
+                + tuple(f"The prior: {s}" for s in json.loads(draws.attrs.get("doubts", "[]"))),
             )
         )
     return out

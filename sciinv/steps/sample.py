@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from sciinv import store
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate
 from sciinv.priors.base import Prior as DiffusionPrior
-from sciinv.steps.build import _check_device, build, load_prior, method
+from sciinv.steps.build import _check_device, build, doubts, load_prior, method
 from sciinv.steps.micro_batch import halving
 
 Progress = Callable[[int, int], None]
@@ -79,6 +80,10 @@ def sample_shard(
             model = load_prior(prior, spec.shape, spec.units).to(device)
             lanes = micro_batch or int(getattr(method(sampler, model), "micro_batch", 1))
             started = lanes
+            told = doubts(model, spec)
+            if say is not None:
+                for sentence in told:
+                    say(f"warning: {sentence}")
 
         def attempt(n: int, physics: Any, model: DiffusionPrior, y: Tensor, row: int) -> xr.Dataset:
             return method(sampler, model, n).sample(
@@ -106,6 +111,8 @@ def sample_shard(
     about["measurement_hash"] = store.content_hash(measurement)
     if prior.path:
         about["prior_path"] = str(locate(prior.path).absolute())
+    if told:
+        about["doubts"] = json.dumps(told, ensure_ascii=False)
     if lanes != started:
         about["micro_batch_at_start"] = started
     observed = dataset[["y"]].isel(item=list(items)).assign_coords(item=list(items))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from deepinv.physics import GaussianNoise, Inpainting
+from support.cli import REPO
 from support.toys import Matrix
 
 from sciinv import priors, samplers
@@ -83,3 +86,24 @@ def test_dps_draws_with_the_ct_operator():
     physics = CT(np.linspace(0, 180, 5, endpoint=False), 4, 1.0, 6, 1.0)
     drawn = samplers.DPS(white(), steps=4).sample(torch.ones(1, 1, 5, 6), physics, draws=2)
     assert np.isfinite(drawn["image"].values).all()
+
+
+@pytest.mark.parametrize("name", ["reverse", "score"])
+def test_particles_refuse_a_conditional_that_is_not_gaussian(name):
+    with pytest.raises(ConfigError, match="Gaussian conditional"):
+        samplers.Particles(white(), conditional=name)
+
+
+def test_forward_derivatives_print_no_warning_of_torchs_own():
+    code = (
+        "import sciinv.samplers, torch\n"
+        "torch.func.jvp(torch.sin, (torch.ones(1),), (torch.ones(1),))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "FutureWarning" not in done.stderr
+
+
+def test_loading_a_prior_leaves_torchs_random_numbers_alone():
+    before = torch.get_rng_state()
+    priors.load(REPO / "data/priors/ct.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)

@@ -87,3 +87,10 @@ def test_wheel_runs_a_configuration_from_an_empty_folder(python, tmp_path):
     assert json.loads((found / "blur/check.json").read_text())["prior"]["kind"] == "Gaussian"
     again = call(*command, "--cores", 1, "--dry-run", cwd=tmp_path)
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_wheel_without_a_configuration_says_what_can_be_run(python, tmp_path):
+    done = call(python.parent / "sciinv", "run", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no part of the installed package" in done.stderr
+    assert "sciinv run --config workflows/configs/ci.yaml" in done.stderr

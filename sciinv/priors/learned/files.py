@@ -43,6 +43,8 @@ def save(prior: LearnedPrior, path: str | Path, *, storage: torch.dtype = torch.
     part.replace(path)
 
 
+# Networks are made with random weights before the file's: the caller's stream stays as it was.
+@torch.random.fork_rng(devices=[])
 def load(
     path: str | Path,
     *,
@@ -70,9 +72,7 @@ def load(
             got=header.get("format"),
             remedy="load it with the version of sciinv that wrote it, or train it again",
         )
-    # A network is made with random weights before the file's: the caller's stream stays as it was.
-    with torch.random.fork_rng(devices=[]):
-        prior = _build(path, header)
+    prior = _build(path, header)
     wanted = prior.state_dict()  # network.… and, where there is one, high.…
     widths = {k: v for k, v in tensors.items() if k.startswith("widths.")}
     found = {k: v for k, v in tensors.items() if k in wanted}
