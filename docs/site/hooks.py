@@ -22,11 +22,20 @@ MARK = re.compile(r"^<!-- made: (\w+)(?: ([\w./-]+))? -->$", re.MULTILINE)
 LOOSE = "loose-modules"  # the page of the modules that stand in no room
 
 
-def on_config(config: Any) -> Any:
-    """Lay the package out as it is installed, and list one API page per room."""
+def lay_out() -> None:
+    """Lay the package out as it is installed."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     for folder, name in (("sciinv", "sciinv"), ("operators", "sciinv/operators")):
         shutil.copytree(REPO / folder, SOURCE / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+# While the configuration is read: a plugin that looks for the folder later finds it, also the first
+# time, when it looks before any event reaches this file.
+lay_out()
+
+
+def on_config(config: Any) -> Any:
+    """List one API page per room."""
     config.nav[-1] = {"API reference": [f"reference/{room}.md" for room in rooms()]}
     return config
 
