@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -46,6 +46,23 @@ def glow() -> Colormap:
 def colour_map(operator: str | None) -> Colormap:
     """Return the usual colours of a field: `glow` for the sky, grey for anatomy and objects."""
     return glow() if operator in _GLOW_OPERATORS else matplotlib.colormaps["gray"]
+
+
+def colours_of(name: str) -> Colormap:
+    """Return matplotlib's colour map of a name."""
+    return matplotlib.colormaps[name]
+
+
+def vector(figure: Figure, form: Literal["svg", "pdf"]) -> bytes:
+    """Return a figure as SVG or PDF bytes with text as text, the same for the same figure."""
+    buffer = io.BytesIO()
+    date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
+    plain: Any = {"svg.hashsalt": "sciinv", "svg.fonttype": "none", "pdf.fonttype": 42}
+    with matplotlib.rc_context(plain), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a sign that the font lacks, `png` has told
+        figure.savefig(buffer, format=form, dpi=200, metadata=date)
+    figure.set_layout_engine("none")  # it is laid out: the next form of it need not do so again
+    return buffer.getvalue()
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:

@@ -162,6 +162,7 @@ def read(
         "source": ", ".join(Path(p).name for p in paths),
         "title": f"{table.source.strip()}, {len(paths)} file(s), {table.frequency / 1e9:.3f} GHz",
         "stations": list(table.stations),
+        "frequency_hz": float(table.frequency),
     }
     if left:
         attrs["baselines_within_sites_left_out"] = left

@@ -134,10 +134,13 @@ def _fit(
             )
         ]
     if chi2_sd is not None:
-        expected = f"1 ± {chi2_sd:.2g} for {components:,} measured values".replace(",", " ")
         half = 3 * chi2_sd
+        # 99.7 % of what the truth itself would have: "explain the data" is said inside of it alone.
+        places = max(2, 1 - math.floor(math.log10(half)))
+        expected = f"{max(0.0, 1 - half):.{places}f} to {1 + half:.{places}f} for "
+        expected += f"{components:,} measured values".replace(",", " ")
     else:
-        expected, half = "near 1", 0.2
+        expected, half = "0.8 to 1.2, as the number of measured values is not known", 0.2
     by = " by the noise as found" if drawn else ""
     start = f"Half of the draws have a reduced χ² below {_short(chi2)}{by} (expected: {expected})"
     # A small relative excess says little of the image, however sure it is.

@@ -1,18 +1,39 @@
-"""Pieces of HTML, every text escaped, and numbers as a reader wants them."""
+"""Numbers as a reader wants them, figures as text of a page."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
-from html import escape
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from sciinv import plots
 
-_DPI = 160
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure inside the page.
+
+    Attributes:
+        source: The image as a data URI.
+        alt: What it shows, for who does not see it.
+        head: The caption's first words, set in bold.
+        caption: The rest of it.
+    """
+
+    source: str
+    alt: str
+    head: str
+    caption: str
+
+
+def picture(figure: Figure, alt: str, caption: str, dpi: int = 110) -> Picture:
+    """Return a figure as PNG; what stands before the caption's colon is its head."""
+    data = base64.b64encode(plots.png(figure, dpi)).decode()
+    head, colon, rest = caption.partition(":")
+    return Picture(f"data:image/png;base64,{data}", alt, head, colon + rest)
 
 
 def spoken(value: Any) -> str:
@@ -29,6 +50,11 @@ def spoken(value: Any) -> str:
     return " ".join([f"{number:.{places}f} ± {sd:.{places}f}", *units])
 
 
+def short(value: Any) -> str:
+    """Return three digits, with the sign that is no hyphen."""
+    return f"{float(value):.3g}".replace("-", "−")
+
+
 def counted(number: int, thing: str) -> str:
     """Return `1 thing`, `2 things`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
@@ -40,32 +66,3 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
-
-
-def table_of(rows: Mapping[str, str]) -> str:
-    """Return a table of names and texts."""
-    cells = [
-        f'<tr><th scope="row">{escape(k)}</th><td>{_value(k, v)}</td></tr>' for k, v in rows.items()
-    ]
-    return f"<table>{''.join(cells)}</table>"
-
-
-def _value(name: str, text: str) -> str:
-    plain = escape(str(text))
-    return f"<code>{plain}</code>" if name == "Command" or "SHA-256" in name else plain
-
-
-def part(heading: str, body: str) -> str:
-    """Return a heading above a body of HTML."""
-    return f"<h3>{escape(heading)}</h3>\n{body}"
-
-
-def figure_of(figure: Figure, alt: str, caption: str) -> str:
-    """Return a figure with its image inside; what stands before the colon is set in bold."""
-    data = base64.b64encode(plots.png(figure, _DPI)).decode()
-    head, colon, rest = caption.partition(":")
-    text = f"<b>{escape(head)}</b>{escape(colon + rest)}"
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt)}" loading="lazy">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )

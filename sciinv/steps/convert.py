@@ -57,14 +57,14 @@ def convert(
     store.check_free(out, "measurement", overwrite)
     chosen = list(items) if items is not None else source.items()
     if chosen is None:
-        return store.write_measurement(source.read(), out, overwrite=overwrite)
+        return store.write_measurement(source.recorded(source.read()), out, overwrite=overwrite)
     first = _read(data, chosen[0])
     with _executor(workers) as pool:
         ahead = Ahead(pool, data, chosen, first, 2 * workers, progress)
         # The store takes one block of items after the other: reading is what runs in parallel.
         with dask.config.set(scheduler="synchronous"):
             lazy = _lazy(first, chosen, ahead.take)
-            return store.write_measurement(lazy, out, overwrite=overwrite)
+            return store.write_measurement(source.recorded(lazy), out, overwrite=overwrite)
 
 
 class Ahead:

@@ -59,7 +59,7 @@ def prepare(
         return path
     tell(dataset, say)
     say(f"y {dict(dataset['y'].sizes)}, operator {dataset.attrs.get('operator')}")
-    return store.write_measurement(dataset, out, overwrite=overwrite)
+    return store.write_measurement(source.recorded(dataset), out, overwrite=overwrite)
 
 
 def tell(dataset: xr.Dataset, say: Say) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ import numpy as np
 import torch
 import xarray as xr
 
-from sciinv import likelihoods, plots, report, store, uncertainty
+from sciinv import likelihoods, report, store, uncertainty
 from sciinv.config import Operator
 from sciinv.config.paths import locate
 from sciinv.errors import DataError
 from sciinv.operators.base import ImageSpec
 from sciinv.quantities.measure import spoken
 from sciinv.readers.parts.looks import warnings_of
+from sciinv.steps.residuals import residuals_of
+from sciinv.steps.result_files import beside, write_figures
 from sciinv.steps.sample import build
-from sciinv.store.atomic import write_file
-from sciinv.units import is_length
+from sciinv.units import Unit, is_length
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Stores:
         items: How many items are shown, from the first.
         reference: An image to compare with, NumPy [y, x] or [item, y, x]; or a segmentation of
             the Helsinki challenge (.mat), against which segmentations are scored.
+        calibration: The folder that `sciinv calibrate` wrote of this problem; by default
+            "calibration" beside the posterior store, if it is there.
+        prior_check: The file that `sciinv check-prior` wrote; by default "check-prior.json" there.
     """
 
     measurement: str | Path
@@ -48,10 +52,14 @@ class Stores:
     operator: Operator | None = None
     items: int = 1
     reference: str | None = None
+    calibration: str | Path | None = None
+    prior_check: str | Path | None = None
 
 
 def make_report(stores: Stores, out: str | Path, *, overwrite: bool = False) -> Path:
-    """Write one problem's page `index.html`, and beside it as PNG each map, single draws and χ².
+    """Write one problem's page `index.html`, and beside it its figures for papers.
+
+    Each map, single draws and χ² as PNG; the maps together and the residuals as SVG and PDF.
 
     Args:
         stores: The problem.
@@ -64,10 +72,10 @@ def make_report(stores: Stores, out: str | Path, *, overwrite: bool = False) -> 
     folder = Path(out)
     store.check_new([folder / "index.html"], overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    found = sections(stores)
-    maps = uncertainty.open_summary(stores.summary)
-    for section in found:
-        _pictures(section, maps, folder)
+    found = [
+        replace(section, files=tuple(write_figures(section, folder)))
+        for section in sections(stores)
+    ]
     heading = stores.title or found[0].title
     return report.write_report(found, folder / "index.html", title=heading)
 
@@ -98,6 +106,7 @@ def sections(stores: Stores) -> list[report.Problem]:
     reference = stores.reference
     segmented = reference is not None and reference.endswith(".mat")
     truth = None if segmented else _reference(reference, draws.sizes["item"])
+    calibration, prior_check, slots = beside(stores, dataset, draws)
     out = []
     for item in range(min(stores.items, draws.sizes["item"])):
         physics, y = build(dataset, stores.operator or Operator(), item)
@@ -116,7 +125,15 @@ def sections(stores: Stores) -> list[report.Problem]:
                 classical=classical,
                 truth=None if truth is None else truth[item],
                 domain=numbers,
+                quantities=found[item] if found else {},
+                residuals=residuals_of(dataset, physics, y, draws.isel(item=item)),
+                calibration=calibration,
+                prior_check=prior_check if _is_of(prior_check, item) else None,
+                slots=slots,
+                provenance=_raw(dataset),
                 operator=dataset.attrs["operator"],
+                frequency_hz=dataset.attrs.get("frequency_hz"),
+                scale=_scale(dataset, item),
                 doubts=tuple(f"The data: {s}" for s in warnings_of(dataset))
                 + tuple(f"The prior: {s}" for s in json.loads(draws.attrs.get("doubts", "[]"))),
             )
@@ -124,24 +141,26 @@ def sections(stores: Stores) -> list[report.Problem]:
     return out
 
 
-def _pictures(section: report.Problem, maps: xr.Dataset, folder: Path) -> None:
-    """Write the maps of one item, its single draws, and χ² of every draw."""
-    item, colours = section.item, plots.colour_map(section.operator)
-    panels = {"mean": maps["mean"], "sd": maps["sd"]}
-    for level in maps["quantile"].values:
-        panels[f"q{100 * level:04.1f}".replace(".0", "")] = maps["quantiles"].sel(quantile=level)
-    for key, values in panels.items():
-        panel = values.isel(item=item, channel=0).load()
-        shown = plots.SPREAD if key == "sd" else colours
-        name = "standard deviation" if key == "sd" else key
-        path = folder / f"item-{item}-{key}.png"
-        plots.write_map(panel, path, title=f"{section.title}: {name}", colours=shown)
-    draws = plots.draws_figure(section.posterior, item, colours=colours)
-    write_file(folder / f"item-{item}-draws.png", plots.png(draws))
-    found = uncertainty.as_dataset(section.posterior)
-    if "chi2" in found:  # draws from elsewhere may have none
-        fit = plots.fit_figure(found["chi2"].isel(item=item).values, section.components)
-        write_file(folder / f"item-{item}-chi2.png", plots.png(fit))
+def _is_of(prior_check: Mapping[str, Any] | None, item: int) -> bool:
+    return prior_check is not None and int(prior_check.get("item", 0)) == item
+
+
+def _scale(dataset: xr.Dataset, item: int) -> float | None:
+    """Return what the image of an item was divided by, where its reader scaled it."""
+    if "scale" not in dataset or dataset["scale"].dims not in ((), ("item",)):
+        return None
+    return float(dataset["scale"].values.ravel()[item if dataset["scale"].ndim else 0])
+
+
+def _raw(dataset: xr.Dataset) -> dict[str, str]:
+    """Return the rows on the raw files."""
+    rows = {}
+    for file in json.loads(dataset.attrs.get("raw_files", "[]")):
+        digest = file.get("sha256") or "not taken: larger than 8 GiB"
+        rows[f"Raw data SHA-256, {file['name']}"] = digest
+    if "reader" in dataset.attrs:
+        rows["Reader"] = f"{dataset.attrs['reader']} {dataset.attrs.get('reader_options', '')}"
+    return rows
 
 
 def _described(dataset: xr.Dataset, physics: Any) -> dict[str, str]:
@@ -150,7 +169,8 @@ def _described(dataset: xr.Dataset, physics: Any) -> dict[str, str]:
     spec = physics.image_spec
     rows = {
         "Source": dataset.attrs.get("source"),
-        "Data": f"{' × '.join(f'{v} {k}' for k, v in sizes.items())}, {dataset.attrs['units']}",
+        "Data": " × ".join(f"{v} {k}" for k, v in sizes.items())
+        + ("" if dataset.attrs["units"] == "1" else f", {dataset.attrs['units']}"),
         "Operator": f"{dataset.attrs['operator']}: "
         + (type(physics).__doc__ or "").strip().split("\n")[0],
         "Image": _grid_words(spec),
@@ -167,7 +187,9 @@ def _grid_words(spec: ImageSpec) -> str:
         rows += f" of {abs(float(axis[1] - axis[0])):.4g} {spec.axis_units}"
     else:
         rows += " of unknown size"
-    return f"{rows}, {spec.units}" if spec.units else rows
+    # Without the factor by which the values are stored; "1 = …" says what 1 means.
+    units = spec.units if spec.units.startswith("1 = ") else Unit.of(spec.units).name
+    return f"{rows}, {units}" if units else rows
 
 
 def _components(physics: Any, y: torch.Tensor) -> int:

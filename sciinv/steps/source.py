@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -14,7 +16,9 @@ from sciinv.config import Data
 from sciinv.config.paths import is_remote, locate, located_name
 from sciinv.errors import ConfigError
 from sciinv.registry import close_to
+from sciinv.store.atomic import sha256
 
+_HASHED = 2**33  # bytes of raw files that are hashed, at most
 ITEM_OPTIONS = ("item", "rows")  # what readers call the argument that selects items
 
 
@@ -57,6 +61,27 @@ class Source:
     def read(self) -> xr.Dataset:
         """Return the measurement dataset."""
         return self.function(*self.arguments, **self.options)
+
+    def recorded(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return a dataset whose attributes name its raw files by SHA-256, the reader and options.
+
+        Files above 8 GiB in all are named by their size alone: a hash reads them once more.
+        """
+        if self.name == "store" or not self.arguments:
+            return dataset
+        first = self.arguments[0]
+        files = [Path(p) for p in (first if isinstance(first, list) else [first])]
+        files = [p for p in files if p.is_file()]
+        small = sum(p.stat().st_size for p in files) <= _HASHED
+        found = [
+            {"name": p.name, "bytes": p.stat().st_size, "sha256": sha256(p) if small else None}
+            for p in files
+        ]
+        return dataset.assign_attrs(
+            raw_files=json.dumps(found),
+            reader=self.name,
+            reader_options=json.dumps(dict(self.options), default=str, ensure_ascii=False),
+        )
 
     def of_item(self, item: int) -> Source:
         """Return the source of one item; see `item_option`."""

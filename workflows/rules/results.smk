@@ -1,3 +1,6 @@
+import os.path
+
+
 rule summarize:
     """Mean, standard deviation, quantiles and the field's quantities, out of core."""
     input:
@@ -30,6 +33,15 @@ rule report:
         summary=rules.summarize.output.summary,
         quantities=rules.summarize.output.quantities,
         files=lambda wc: local(CONFIG.problem(wc.problem).inputs("operator", "reference")),
+        # Made by hand, where they are there: a new one makes a new page.
+        checks=lambda wc: [
+            path
+            for path in (
+                f"{OUT}/{wc.problem}/calibration/calibration.json",
+                f"{OUT}/{wc.problem}/check-prior.json",
+            )
+            if os.path.isfile(path)
+        ],
     output:
         report=report(
             directory(f"{OUT}/{{problem}}/report"),
