@@ -36,6 +36,7 @@ from sciinv.seeds import Streams, at_least, positive, whole
 # holes, discs, brains; docs/calibration.md). Fresh noise makes states that are worse than those
 # that the width was fitted on.
 LOCAL_FRESH = 3.0
+RETRIES = 2
 
 
 @dataclass
@@ -70,6 +71,9 @@ class DAPS(Sampler):
             falls with the step where p(x0 | x_t) is far from Gaussian.
         rho: Exponent of the EDM grid.
         micro_batch: See `Sampler`.
+        retries: How often draws that their group's data reject are drawn anew
+            (`samplers.outliers`). If None, 2 under a fitted width, which is a model of
+            p(x0 | x_t) and may lead into a wrong mode, and 0 otherwise.
         noise: "fixed" takes the noise as declared; "drawn" draws a factor on its standard deviation
             with the image (per group where the operator declares `noise_groups`), the variable
             "noise_scale" of the result: s² ~ Inv-Gamma(½, 0.23) before the data, of median s = 1
@@ -92,6 +96,7 @@ class DAPS(Sampler):
         rho: float = 7.0,
         micro_batch: int | None = None,
         noise: Literal["fixed", "drawn"] = "fixed",
+        retries: int | None = None,
     ) -> None:
         super().__init__(prior, micro_batch)
         self.conditional = copy.copy(conditionals.build(conditional, prior))  # not the caller's
@@ -121,6 +126,12 @@ class DAPS(Sampler):
                               expected="fixed or drawn", got=noise,
                               remedy="name one of these")  # fmt: skip
         self.sweeps, self.renoise, self.noise = sweeps, renoise, noise
+        fitted = isinstance(self.conditional, FittedWidth)
+        self.retries = (
+            RETRIES * fitted
+            if retries is None
+            else at_least(0, whole(retries, "retries"), "retries")
+        )
         self.sigmas = edm_grid(
             positive(prior.sigma_max if sigma_max is None else sigma_max, "sigma_max"),
             positive(prior.sigma_min if sigma_min is None else sigma_min, "sigma_min"),
@@ -219,6 +230,7 @@ class DAPS(Sampler):
             "levels": len(self.sigmas),
             "sweeps": self.sweeps,
             "renoise": self.renoise,
+            **({"retries": self.retries} if self.retries else {}),
             **({"noise": self.noise} if self.noise != "fixed" else {}),
             **(
                 {"inflate": self.conditional.inflate}
