@@ -25,7 +25,7 @@ from sciinv.conditionals import FittedWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Level, ReleasedLangevin
-from sciinv.kernels.unknowns import Unknowns
+from sciinv.kernels.unknowns import CAREFUL, Unknowns
 from sciinv.priors.base import Prior
 from sciinv.priors.widths.own import own_widths
 from sciinv.problem import Problem
@@ -205,7 +205,8 @@ class DAPS(Sampler):
         if unknowns is None:
             draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
         else:
-            draw = self._kernel(p_x0, unknowns.problem(), streams, level)
+            seen = unknowns.problem(careful=level.progress >= CAREFUL)
+            draw = self._kernel(p_x0, seen, streams, level)
             draw = unknowns.step(draw, state.x0, p_x0, streams, level)  # θ, s | x0, x_t, y
         x_next = self.noised(x_t, draw.x0, level, streams)  # x_{t−1} ~ N(x0, σ_{t−1}² I)
         return Step(draw.x0, State(x_next, unknowns, draw.x0), draw.stats, unknowns)
