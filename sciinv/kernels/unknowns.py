@@ -39,8 +39,8 @@ NEWTON, MOVES = 3, 4  # steps to the mode of δ, and proposals around it
 NATS = 0.1  # of the error of a solve
 EARLY = 0.5  # of the levels: down to there a parameter may still be on its way to where it belongs
 FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
-# From here on a solve of more than MANY data is good enough for the scale of the noise that is handed
-# out; before, s is off by what the solve leaves, and later levels forget it. (At every level a brain
+# From here on a solve of more than MANY data is good enough for the scale that is handed out;
+# before, s is off by what the solve leaves, and later levels forget it. (At every level a brain
 # cost four times more.) With few data s hangs on the image and forgets slowly; there it is cheap.
 CAREFUL, MANY = 0.6, 4096
 TOL, ITERATIONS = 1e-2, 40  # of the solve for V, which need not be exact

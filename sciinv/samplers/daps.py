@@ -26,6 +26,7 @@ from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Level, ReleasedLangevin
 from sciinv.kernels.unknowns import CAREFUL, Unknowns
+from sciinv.likelihoods import Gaussian
 from sciinv.priors.base import Prior
 from sciinv.priors.widths.own import own_widths
 from sciinv.problem import Problem
@@ -77,7 +78,8 @@ class DAPS(Sampler):
         noise: "fixed" takes the noise as declared; "drawn" draws a factor on its standard deviation
             with the image (per group where the operator declares `noise_groups`), the variable
             "noise_scale" of the result: s² ~ Inv-Gamma(½, 0.23) before the data, of median s = 1
-            and a standard deviation of log s of 1.1.
+            and a standard deviation of log s of 1.1. "auto" draws it under a fitted width, as a
+            learned prior's, where the noise is Gaussian; a configuration's default.
     """
 
     name = "daps"
@@ -95,7 +97,7 @@ class DAPS(Sampler):
         renoise: Literal["fresh", "bridge"] = "fresh",
         rho: float = 7.0,
         micro_batch: int | None = None,
-        noise: Literal["fixed", "drawn"] = "fixed",
+        noise: Literal["fixed", "drawn", "auto"] = "fixed",
         retries: int | None = None,
     ) -> None:
         super().__init__(prior, micro_batch)
@@ -121,9 +123,9 @@ class DAPS(Sampler):
             raise ConfigError("There is no way of this name to noise anew",
                               expected="fresh or bridge", got=renoise,
                               remedy="name one of these")  # fmt: skip
-        if noise not in ("fixed", "drawn"):
+        if noise not in ("fixed", "drawn", "auto"):
             raise ConfigError("There is no way of this name to take the noise",
-                              expected="fixed or drawn", got=noise,
+                              expected="fixed, drawn or auto", got=noise,
                               remedy="name one of these")  # fmt: skip
         self.sweeps, self.renoise, self.noise = sweeps, renoise, noise
         fitted = isinstance(self.conditional, FittedWidth)
@@ -190,7 +192,12 @@ class DAPS(Sampler):
 
     def start(self, problem: Problem, streams: Streams, like: Tensor) -> State:
         """Return x_T ~ N(0, σ_T² I), and the unknowns at their prior means."""
-        unknowns = Unknowns.start(problem, self.noise, like)
+        noise = self.noise
+        if noise == "auto":
+            gaussian = isinstance(problem.likelihood, Gaussian)
+            fitted = isinstance(self.conditional, FittedWidth)
+            noise = "drawn" if gaussian and fitted else "fixed"
+        unknowns = Unknowns.start(problem, noise, like)
         gaussian = not isinstance(self.conditional, conditionals.Score)
         seen = problem if unknowns is None else unknowns.problem()
         self._kernel = kernels.build(self.kernel, seen, gaussian)
