@@ -362,7 +362,7 @@ def conjugate_gradient(
     active = rr > (0 if error is not None else stop)
     left = torch.where(active, torch.full_like(rr, math.inf), torch.zeros_like(rr))
     iterations = 0
-    # A lane that is done stands still, so to go on for a while changes nothing; to ask stops a device.
+    # A lane that is done stands still, so going on for a while is harmless; asking stops a device.
     every = 1 if b.device.type == "cpu" else LOOK
     while iterations < max_iter and (iterations % every or bool(active.any())):
         iterations += 1
