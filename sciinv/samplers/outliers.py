@@ -39,19 +39,21 @@ def freedom(problem: Problem, pixels: int) -> tuple[int, int]:
     return data, max(1, min(data, pixels))
 
 
-def impossible(chi2: Tensor, data: int, k: int) -> Tensor:
+def impossible(chi2: Tensor, data: int, k: int, drawn: bool = False) -> Tensor:
     """Return which draws of a group are none, [B] bool.
 
     Args:
         chi2: Reduced χ² of the draws by the declared noise, [B].
         data: Number N of components that carry data: E = ½ N χ².
         k: The most directions that the data can decide.
+        drawn: Whether the scale of the noise is drawn: the noise is then what the best draw says.
 
     Where even the best draw has χ² above 1 the noise is larger than declared, and E is counted in
     units of that noise.
     """
     lowest = chi2.min()
-    excess = 0.5 * data * (chi2 - lowest) / lowest.clamp_min(1.0)
+    unit = lowest if drawn else lowest.clamp_min(1.0)
+    excess = 0.5 * data * (chi2 - lowest) / unit
     return excess > FAR * math.sqrt(k / 2)
 
 
@@ -77,7 +79,8 @@ def redrawn(
     lanes = len(x0)
     values = {key: _by_lane(v, lanes) for key, v in first.items()}
     tries = torch.ones(lanes, dtype=torch.float64)
-    wrong = impossible(values["chi2"], data, k)
+    drawn = "noise_scale" in values
+    wrong = impossible(values["chi2"], data, k, drawn)
     for again in range(1, retries + 1):
         if not bool(wrong.any()):
             break
@@ -91,7 +94,7 @@ def redrawn(
                                       new, old)  # fmt: skip
         values["nfe"] = nfe
         tries += wrong.cpu()
-        wrong = impossible(values["chi2"], data, k)
+        wrong = impossible(values["chi2"], data, k, drawn)
     return x0, {**values, "tries": tries, "failed": wrong.double().cpu()}
 
 

@@ -46,6 +46,13 @@ def test_noise_larger_than_declared_widens_the_limit():
     assert not outliers.impossible(chi2, N, N).any()
 
 
+def test_a_noise_that_is_drawn_is_what_the_best_draw_says():
+    # declared twice too large: 20 standard deviations in units of the noise that there is
+    chi2 = torch.tensor([0.25, 0.25 * (1 + 2 / N * 20 * math.sqrt(N / 2))], dtype=torch.float64)
+    assert not outliers.impossible(chi2, N, N).any()
+    assert outliers.impossible(chi2, N, N, drawn=True).tolist() == [False, True]
+
+
 def test_only_the_wrong_draw_is_drawn_anew_and_its_evaluations_are_counted():
     x0, values = outliers.redrawn(scripted([[1.0, 1.0, 9.0], [1.1, 1.1, 1.1]]), 2, N, N)
     assert x0.flatten().tolist() == [0, 0, 1]
