@@ -253,7 +253,11 @@ class LearnedPrior(Prior):
             raise TypeError(f"unexpected arguments: {', '.join(sorted(kwargs))}")
         check_channels(x, self.channels, self.name)
         s = sigma_like(sigma, x)
-        if not torch.compiler.is_compiling() and not _positive(s):
+        compiling = torch.compiler.is_compiling()
+        # A number is looked at on the host: to ask a device for it would stop the device.
+        number = isinstance(sigma, int | float) and not compiling
+        seen = torch.tensor(sigma, dtype=x.dtype) if number else s
+        if not compiling and not _positive(seen):
             raise PriorError(
                 "A denoiser is defined for a positive, finite noise level",
                 where=self.name,
@@ -263,14 +267,17 @@ class LearnedPrior(Prior):
         own = self.network.unet.m_tail.weight.dtype
         dtype = own if own == torch.float64 else torch.float32
         u = ((x - self.offset) / self.scale).to(dtype)
-        out = self._denoise(u, (s / self.scale).to(dtype))
+        out = self._denoise(u, (s / self.scale).to(dtype), (seen / self.scale).to(dtype))
         return self.offset + self.scale * out.to(x.dtype)
 
-    def _denoise(self, u: Tensor, sigma: Tensor) -> Tensor:
-        """Return D_u by the network that serves each σ [B, 1, 1, 1] (or one for all)."""
+    def _denoise(self, u: Tensor, sigma: Tensor, seen: Tensor) -> Tensor:
+        """Return D_u by the network that serves each σ [B, 1, 1, 1] (or one for all).
+
+        `seen` is σ too, where it can be looked at without a wait.
+        """
         if self.high_spec is None:
             return self.network(u, sigma)
-        upper = sigma >= self.high_spec.above
+        upper = seen >= self.high_spec.above
         try:
             every, some = bool(upper.all()), bool(upper.any())
         except RuntimeError:  # under torch.func.vmap there are no values to look at
