@@ -239,8 +239,8 @@
       $(".level-value").textContent = `${number(s.t)}${units}`;
       tell(); paint(); drawProfile();
     }
-    let waiting = false;
-    const soon = () => { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; show(); }); } };
+    let waiting = false;  // a timer, not a frame: keys are answered where nothing is painted too
+    const soon = () => { if (!waiting) { waiting = true; setTimeout(() => { waiting = false; show(); }, 16); } };
     const inside = (v, n) => Math.min(n - 1, Math.max(0, v));
     function under(event) {
       const box = map.getBoundingClientRect();
