@@ -294,10 +294,10 @@ def build(conditional: str | Conditional, prior: Prior) -> Conditional:
 def best(prior: Prior) -> str:
     """Return the name of the best model of p(x0 | x_t) that a prior carries.
 
-    The mixture or scale mixture itself, or exact moments, where they are known in closed form; else the fitted
-    widths: local ones before stationary ones. Where a prior carries none, its stationary widths are
-    fitted to its own draws when the first chain starts: a network's Jacobian products are no
-    default, as they need not be symmetric or positive, and a chain on them can explode.
+    The mixture or scale mixture itself, or exact moments, where they are known in closed form; else
+    the fitted widths: local ones before stationary ones. Where a prior carries none, its stationary
+    widths are fitted to its own draws when the first chain starts: a network's Jacobian products
+    are no default, as they need not be symmetric or positive, and a chain on them can explode.
     """
     if hasattr(prior, "components"):
         return Mixture.name

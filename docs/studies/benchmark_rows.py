@@ -73,8 +73,8 @@ def main(rows="mixtures", signals="30"):
         shown("25 in 64", [random_mixture(s, 0.5, 25, (1, 8, 8), a) for s in range(10)])
     elif rows == "coils":
         for n in (2, 4):
-            shown(f"complex 8 × 8, {n} coils, noise 1",
-                  [random_mixture(s, 1.0, 6, (2, 8, 8), coils(n, seed=s)) for s in range(5)])  # fmt: skip
+            problems = [random_mixture(s, 1.0, 6, (2, 8, 8), coils(n, seed=s)) for s in range(5)]
+            shown(f"complex 8 × 8, {n} coils, noise 1", problems)
     else:
         for law in levy.LAWS:
             for kind in levy.OPERATORS:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciinv.errors import ConfigError
 from sciinv.kernels.mixture import normal
 from sciinv.priors.scales import gibbs
 from sciinv.priors.scales.prior import Scales
@@ -24,7 +25,18 @@ FIRST, EACH = 20, 2  # sweeps at the first level and at each of the others
 
 
 def draw(given: Scales, problem: Problem, streams: Streams) -> Tensor:
-    """Return x0 ~ p(x0 | x_t, y), [B, C, H, W]."""
+    """Return x0 ~ p(x0 | x_t, y), [B, C, H, W].
+
+    Raises:
+        ConfigError: Noise or instrument are drawn with the image.
+    """
+    if problem.nominal is not None:
+        raise ConfigError(
+            "A scale mixture is drawn by sweeps under one noise and one instrument alone",
+            where=type(problem.physics).__name__,
+            got="noise or instrument drawn with the image",
+            remedy="use conditional='tweedie', or take noise and instrument as known",
+        )
     prior, x_t, precision = given.prior, given.x_t, given.sigma**-2
     s = prior.synthesis.to(x_t).double()
     lin, u = problem.linearise(torch.zeros_like(x_t))

@@ -1,4 +1,4 @@
-"""Scale-mixture priors: laws against quadrature, sweeps against grids, the default sampler's draws."""
+"""Scale-mixture priors: laws, the denoiser, and the default sampler's draws."""
 
 from __future__ import annotations
 
@@ -49,7 +49,11 @@ def test_draws_of_the_default_sampler_have_the_posteriors_moments(law):
     w = torch.softmax(-0.5 * ((y - z @ a.mT) / 0.5).square().sum(1), 0)
     effective = float(1 / w.square().sum())
     error = 4 * math.sqrt(1 / effective + 1 / LANES)
-    for f in (torch.tanh, lambda v: torch.tanh(v).square(), lambda v: (v.diff().abs() < 1e-9) * 1.0):
+    for f in (
+        torch.tanh,
+        lambda v: torch.tanh(v).square(),
+        lambda v: (v.diff().abs() < 1e-9) * 1.0,
+    ):
         expected = (w[:, None] * f(z)).sum(0)
         assert float((f(x).mean(0) - expected).abs().max()) < error
     assert float(post["nfe"].mean()) == 12

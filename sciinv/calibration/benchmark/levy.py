@@ -84,7 +84,9 @@ def operator(kind: str) -> Tensor:
     if kind == "deconvolution":  # the signal is 0 outside
         k = torch.arange(SAMPLES, dtype=torch.float64)
         kernel = torch.exp(-0.5 * ((k[:, None] - k) / 2) ** 2)
-        return kernel * ((k[:, None] - k).abs() <= 6) / torch.exp(-0.5 * (k[:13] - 6) ** 2 / 4).sum()
+        return (
+            kernel * ((k[:, None] - k).abs() <= 6) / torch.exp(-0.5 * (k[:13] - 6) ** 2 / 4).sum()
+        )
     g = torch.Generator().manual_seed(0)
     if kind == "imputation":
         inner = torch.randperm(SAMPLES - 2, generator=g)[:24] + 1
@@ -165,9 +167,9 @@ def levy_case(
         kept.append((x.numpy(), truths[k].numpy()))
     seconds = (time.process_time() - start) / (signals * draws)
     pairs = [_compared(c, data[k], make, seed + k) for k in range(compared)]
-    x, t = np.stack([k[0] for k in kept], 1), np.stack([k[1] for k in kept])
-    error = np.median(((x.mean(0) - t) ** 2).mean(1))
-    spread = np.median((1 + 1 / draws) * x.var(0, ddof=1).mean(1))
+    found, true = np.stack([k[0] for k in kept], 1), np.stack([k[1] for k in kept])
+    error = np.median(((found.mean(0) - true) ** 2).mean(1))
+    spread = np.median((1 + 1 / draws) * found.var(0, ddof=1).mean(1))
     return {
         "law": law,
         "operator": kind,
@@ -175,7 +177,7 @@ def levy_case(
         "draws": draws,
         "hpd": [float(np.mean(np.array(shares) <= level)) for level in LEVELS],
         "coverage": [float(v) for v in np.mean(covered, 0)],
-        "crps": float(np.median(metrics.crps_ensemble(x, t).mean(1))),
+        "crps": float(np.median(metrics.crps_ensemble(found, true).mean(1))),
         "spread_skill": float(np.sqrt(spread / error)),
         "distance": float(np.mean([p[0] for p in pairs])),
         "floor": float(np.mean([p[1] for p in pairs])),

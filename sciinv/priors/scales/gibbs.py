@@ -70,9 +70,10 @@ class Given:
     def solve(self, rest: Tensor | None = None) -> Tensor:
         """Return V^½ F⁻ᵀ (half + rest): the mean, or with standard normal numbers a draw."""
         z = self.half if rest is None else self.half + rest
-        return self.root * torch.linalg.solve_triangular(self.factor.mT, z[..., None], upper=True)[
-            ..., 0
-        ]
+        return (
+            self.root
+            * torch.linalg.solve_triangular(self.factor.mT, z[..., None], upper=True)[..., 0]
+        )
 
     def covariance_root(self) -> Tensor:
         """Return F⁻¹ V^½, [B, D, D], whose Gram matrix is the covariance."""
