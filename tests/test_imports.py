@@ -16,11 +16,12 @@ FOLDERS = {"sciinv": REPO / "sciinv", "sciinv.operators": REPO / "operators"}
 FLOORS = [
     ["errors", "seeds", "registry"],
     ["covariances", "likelihoods", "noise", "diffusion", "units", "metrics"],
+    ["solvers"],
     ["priors", "operators"],
     ["readers"],
     ["images"],
     ["config", "store"],
-    ["problem", "solvers", "conditionals"],
+    ["problem", "conditionals"],
     ["kernels"],
     ["samplers"],
     ["quantities", "uncertainty"],

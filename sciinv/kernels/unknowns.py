@@ -26,7 +26,7 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.errors import ConfigError, OperatorError
 from sciinv.kernels.base import Draw, Level
-from sciinv.kernels.chain import metropolis
+from sciinv.kernels.chain import Chain
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
 from sciinv.operators.base import Unknown, declared
@@ -205,23 +205,22 @@ class Unknowns:
             """Return −log q(δ) up to a constant, [B]."""
             return 0.5 * (factor.mT @ (d - mode)[..., None]).square().sum((1, 2))
 
-        accepted = torch.zeros_like(value)
+        chain = Chain((delta,), value, MOVES)
         for move in range(MOVES):
+            (delta,) = chain.state
             noise = streams.randn(mode.shape[1:], mode)[..., None]
             step = torch.linalg.solve_triangular(factor.mT, noise, upper=True).squeeze(-1)
             walk = move % 2 == 1  # from where it is: leaves places that the mode's width calls far
             new = (delta if walk else mode) + step
             there = line.energy(new)
-            log_a = value - there
+            log_a = chain.nll - there
             if not walk and not early:
                 log_a = log_a - (proposal(delta) - proposal(new))
-            take, _ = metropolis(log_a, streams, x0)
-            delta = torch.where(take[:, None], new, delta)
-            value = torch.where(take, there, value)
-            accepted += take
+            chain.offer(log_a, (new,), there, streams, x0)
+        (delta,) = chain.state
         x0 = line.image(line.answer(delta))
         self.theta = self.theta + delta
-        return x0, (accepted / MOVES).to(x0)
+        return x0, chain.stats()["acceptance"].to(x0)
 
 
 class _Line:
