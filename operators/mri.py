@@ -293,7 +293,7 @@ class _Linear(torch.autograd.Function):
         return _Linear.apply(tangent, ctx.physics, ctx.mode)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, value: Tensor, physics: Any, mode: str) -> Any:
+    def vmap(info: Any, in_dims: Any, value: Tensor, physics: MultiCoilMRI, mode: str) -> Any:
         value = value.movedim(in_dims[0], 0)
         out = _Linear.apply(value.flatten(0, 1), physics, mode)
         return out.unflatten(0, value.shape[:2]), 0

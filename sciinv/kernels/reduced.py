@@ -19,6 +19,7 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.kernels.base import Draw
 from sciinv.kernels.chain import Chain, Rule
+from sciinv.operators.base import Operator
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 
@@ -42,7 +43,7 @@ class Coordinates:
     def __init__(self, moments: Moments, problem: Problem) -> None:
         assert problem.reduced is not None
         self.problem, self.y = problem, problem.y.double()
-        self.physics: Any = problem.physics
+        self.physics: Operator = problem.physics
         self.q, rows = problem.reduced
         m, self.c = moments.mean, moments.covariance
         self.mean = m

@@ -29,7 +29,7 @@ from sciinv.kernels.base import Draw, Level
 from sciinv.kernels.chain import Chain
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
-from sciinv.operators.base import Unknown, declared
+from sciinv.operators.base import Operator, Unknown, declared
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 from sciinv.solvers import solve_dual
@@ -75,8 +75,8 @@ class Unknowns:
             ConfigError: The noise has no scale to draw.
             OperatorError: An unknown is declared that cannot be drawn.
         """
-        physics: Any = problem.physics
-        unknowns = tuple(getattr(physics, "unknowns", ()))
+        physics: Operator = problem.physics
+        unknowns = physics.unknowns
         if noise != "drawn" and not unknowns:
             return None
         _check(unknowns, physics, problem.likelihood)
@@ -85,7 +85,7 @@ class Unknowns:
         offsets = sorted((u for u in unknowns if u.groups is not None), key=_many)
         means = [u.mean for u in parameters]
         theta = torch.tensor(means, dtype=torch.float64, device=like.device).expand(len(like), -1)
-        index = getattr(physics, "noise_groups", None) if noise == "drawn" else None
+        index = physics.noise_groups if noise == "drawn" else None
         scale = None
         if noise == "drawn":
             groups = () if index is None else (int(index.max()) + 1,)
@@ -316,10 +316,10 @@ def _many(unknown: Unknown) -> bool:
     return int(unknown.groups.max()) == 0
 
 
-def _check(unknowns: tuple[Unknown, ...], physics: Any, likelihood: Likelihood) -> None:
+def _check(unknowns: tuple[Unknown, ...], physics: Operator, likelihood: Likelihood) -> None:
     """Refuse unknowns that cannot be drawn."""
     name = type(physics).__name__
-    if any(u.groups is None for u in unknowns) and not hasattr(physics, "at"):
+    if any(u.groups is None for u in unknowns) and physics.at is None:
         raise OperatorError(
             "The operator declares an unknown but not how it depends on it",
             where=name,
