@@ -167,6 +167,8 @@ class Closures(Declared, Physics):
                 "give one sign per leg",
             )
         self.register_buffer("triangle_signs", signs)
+        # of log amplitudes 1, 2 over 3, 4; on the device once, not once a product
+        self.register_buffer("sides", torch.tensor([1.0, 1.0, -1.0, -1.0]), persistent=False)
         self.register_buffer("amplitudes", _legs("amplitudes", amplitudes, 1, len(u)))
         t, m = len(self.triangles), sum(map(len, self._data())) + 1
         self.transform = SkyTransform(u, v, image_size, field_of_view_uas, flux_unit_jy, pixel)
@@ -310,9 +312,8 @@ class Closures(Declared, Physics):
         re, im = vis[:, 0] + self.floor_jy, vis[:, 1]
         return re, im, re * re + im * im + self.floor_jy**2
 
-    @staticmethod
-    def _sides(like: Tensor) -> Tensor:
-        return torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=like.dtype, device=like.device)
+    def _sides(self, like: Tensor) -> Tensor:
+        return self.sides.to(like)
 
 
 def _legs(name: str, value: Any, legs: int, n: int) -> Tensor:

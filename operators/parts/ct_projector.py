@@ -254,12 +254,14 @@ class Projector:
                     if mirrored:
                         view[i] = view[i].flip(1)
             done += m * c
-        return out[self._place.to(x.device)].permute(2, 0, 1).contiguous()
+        self._place = self._place.to(x.device)  # once, not a copy with every product
+        return out[self._place].permute(2, 0, 1).contiguous()
 
     def _adjoint(self, y: Tensor) -> Tensor:
         """Return Aᵀ y of the distinct angles, [batch, rows, columns]."""
         (h, w), k, n = self.geometry.image_size, self.geometry.detectors, y.shape[0]
-        part = y[:, self._order.to(y.device)].permute(1, 2, 0)
+        self._order = self._order.to(y.device)
+        part = y[:, self._order].permute(1, 2, 0)
         x, done = y.new_zeros(n, h, w), 0
         for group, blocks in self._products(y):
             m, c = len(group.elements), len(group.theta)

@@ -36,6 +36,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "renoise",
         "micro_batch",
         "noise",
+        "retries",
     ),
     "daps-published": (
         "levels",
@@ -112,7 +113,7 @@ def _problem(name: str, raw: Mapping[str, Any]) -> Problem:
     if isinstance(data.get("path"), list):
         data["path"] = tuple(data["path"])
     prior = values.pop("prior")
-    sampler = dict(values.pop("sampler"))
+    sampler = dict(values.pop("sampler", {}))
     return Problem(
         name=name,
         title=values.pop("title", name),

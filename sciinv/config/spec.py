@@ -182,8 +182,8 @@ class Problem:
 
     @property
     def probes(self) -> bool:
-        """Whether the micro-batch shall be found by a probe of the memory."""
-        return self.sampler.settings.get("micro_batch") == "auto"
+        """Whether settings are found before the first draw: the micro-batch, or κ."""
+        return "auto" in (self.sampler.settings.get(k) for k in ("micro_batch", "inflate"))
 
     def checked(self) -> dict[str, Any]:
         """Return what the check before the first draw depends on."""

@@ -104,8 +104,7 @@ def draw(
     data = Coordinates(moments, problem)
     top = mode(data, newton, enough)
     e, j = data.linearise(top)
-    eye = torch.eye(top.shape[1], dtype=top.dtype, device=top.device)
-    factor = torch.linalg.cholesky(eye + gram(j))
+    factor = factored(j)
     e_top = e + (j @ top[..., None]).squeeze(-1)
     mu = torch.cholesky_solve(j.mT @ e_top[..., None], factor).squeeze(-1)
 
@@ -137,16 +136,25 @@ def gram(j: Tensor) -> Tensor:
     return (single.mT @ single).double()
 
 
+def factored(j: Tensor) -> Tensor:
+    """Return the Cholesky factor of I + Jᵀ J, [B, r, r].
+
+    Near a visibility of 0 a log amplitude is so steep that single precision loses the I.
+    """
+    eye = torch.eye(j.shape[-1], dtype=j.dtype, device=j.device)
+    factor, failed = torch.linalg.cholesky_ex(eye + gram(j))
+    return torch.linalg.cholesky(eye + j.mT @ j) if bool(failed.any()) else factor
+
+
 def mode(data: Coordinates, steps: int, enough: float) -> Tensor:
     """Return w near the mode of N(w; 0, I) p(y | w): damped Gauss–Newton, [B, r]."""
     w = torch.zeros_like(data.start)
     best = data.nll(w)
     active = torch.ones_like(best, dtype=torch.bool)
-    eye = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
     for _ in range(steps):
         e, j = data.linearise(w)
         right = j.mT @ (e[..., None] + j @ w[..., None])
-        full = torch.cholesky_solve(right, torch.linalg.cholesky(eye + gram(j))).squeeze(-1)
+        full = torch.cholesky_solve(right, factored(j)).squeeze(-1)
         size, moved, before, w_next = 1.0, ~active, best, w
         for _ in range(HALVINGS):
             trial = w + size * (full - w)

@@ -38,6 +38,11 @@ STEP = 0.01  # of the prior sd: half the width of a central difference in a para
 NEWTON, MOVES = 3, 4  # steps to the mode of δ, and proposals around it
 NATS = 0.1  # of the error of a solve
 EARLY = 0.5  # of the levels: down to there a parameter may still be on its way to where it belongs
+FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
+# From here on a solve of more than MANY data is good enough for the scale that is handed out;
+# before, s is off by what the solve leaves, and later levels forget it. (At every level a brain
+# cost four times more.) With few data s hangs on the image and forgets slowly; there it is cheap.
+CAREFUL, MANY = 0.6, 4096
 TOL, ITERATIONS = 1e-2, 40  # of the solve for V, which need not be exact
 
 
@@ -93,14 +98,25 @@ class Unknowns:
             scaled(problem.likelihood, scale, index)  # refuses what has no scale
         return cls(problem, tuple(like.shape[1:]), parameters, theta, tuple(offsets), scale, index)
 
-    def problem(self, theta: Tensor | None = None, temper: float = 1.0) -> Problem:
-        """Return the problem at these values, the noise variance times `temper`."""
+    def problem(
+        self, theta: Tensor | None = None, temper: float = 1.0, *, careful: bool = True
+    ) -> Problem:
+        """Return the problem at these values, the noise variance times `temper`.
+
+        Args:
+            theta: Values of the parameters, [B, P]; the last ones if None.
+            temper: Factor on the noise variance.
+            careful: Whether the scale of the noise that this level draws may be handed out.
+        """
         physics = self.physics(self.theta if theta is None else theta) if self.parameters else None
         problem = self.nominal.altered(self._likelihood(temper), physics)
         # An unfinished solve of N data leaves a misfit that reads as noise: √(2N) is what Σ e²
         # scatters by. A parameter may hang on a single nat.
         n = problem.y[0].numel()
-        problem.nats = NATS if self.parameters else NATS * max(1.0, 0.1 * (2 * n) ** 0.5)
+        if self.parameters:
+            problem.nats = NATS
+        elif self.scale is not None and (careful or n <= MANY):
+            problem.nats = NATS * max(1.0, 0.1 * (2 * n) ** 0.5)
         return problem
 
     def physics(self, theta: Tensor) -> Any:
@@ -135,7 +151,8 @@ class Unknowns:
             moments: The model of p(x0 | x_t).
             streams: One random stream per lane.
             level: Where the annealing is. In the first half of the levels a parameter goes to
-                where the energy is lower, whatever the proposal; then the accept step is exact.
+                where the energy is lower, whatever the proposal; then the accept step is exact. In
+                the first quarter the noise keeps its scale.
         """
         # A tempered level is drawn with noise that is raised on purpose.
         temper = float(draw.stats["temperature"][0]) if "temperature" in draw.stats else 1.0
@@ -154,7 +171,10 @@ class Unknowns:
             self.values[unknown.name] = b if b.shape[1] > 1 else b[:, 0]
             likelihood = likelihood.base
         if self.scale is not None:
-            if temper == 1.0:  # a tempered one tells nothing of s
+            # A tempered level tells nothing of s, and at early ones x0 fits worse than any draw of
+            # the posterior: there s would rise to the misfit, free the image of the data and never
+            # come back (closures of M87*: NaN at the second level).
+            if temper == 1.0 and level.progress >= FIRST:
                 assert isinstance(likelihood, Scaled)
                 self.scale = likelihood.draw_scale(u, y, streams)
             self.values["noise_scale"] = self.scale

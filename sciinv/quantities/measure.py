@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from sciinv.quantities.base import Found, Quantity
@@ -30,12 +31,15 @@ QUANTITIES: dict[str, Callable[[xr.DataArray], Found]] = {
 }
 
 
-def measure(image: xr.DataArray, names: Sequence[str]) -> list[dict[str, dict[str, Any]]]:
+def measure(
+    image: xr.DataArray, names: Sequence[str], counted: np.ndarray | None = None
+) -> list[dict[str, dict[str, Any]]]:
     """Return the quantities' summaries by their name, one mapping per item.
 
     Args:
         image: Draws [draw, item, channel, y, x]; read item by item.
         names: Keys of `QUANTITIES`.
+        counted: Which draws count, [draw, item] bool; all if None.
 
     Raises:
         ConfigError: A name is not known.
@@ -43,7 +47,8 @@ def measure(image: xr.DataArray, names: Sequence[str]) -> list[dict[str, dict[st
     chosen = [find("quantity", name, QUANTITIES) for name in names]
     out = []
     for i in range(image.sizes["item"]):
-        one = image.isel(item=i).load()
+        one = image.isel(item=i)
+        one = (one if counted is None else one.isel(draw=counted[:, i])).load()
         found = [quantity(one) for quantity in chosen]
         out.append({k: q.summary() for part in found for k, q in part.items()})
     return out

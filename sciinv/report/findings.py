@@ -101,6 +101,7 @@ def assess(
         *_inside(truth, low, high, inside, level, held),
         *_sampling(draws, float(summary["quantile"][0])),
         *_chain(stats),
+        *_tries(stats),
     ]
     return Trust(
         draws, signal, relative_sd, relative_width, significant, chi2, chi2_sd, outside,
@@ -279,6 +280,28 @@ def _chain(stats: xr.Dataset) -> list[Finding]:
         Finding(
             f"Half of the chains accepted less than {_share(float(np.median(rate)))} of their "
             "proposals: they may not have settled.",
+            True,
+        )
+    ]
+
+
+def _tries(stats: xr.Dataset) -> list[Finding]:
+    """Say how many draws the data rejected given their fellows."""
+    if "failed" not in stats or not (stats["tries"] > 1).any():
+        return []
+    n, failed = stats["failed"].size, int((stats["failed"] > 0).sum())
+    again = int((stats["tries"] > 1).sum())
+    start = (
+        f"{again} of {n} draws ended where the data reject them given the others (χ² beyond what "
+        "draws of one posterior can differ by) and were drawn anew"
+    )
+    if not failed:
+        return [Finding(f"{start}; all then settled.")]
+    return [
+        Finding(
+            f"{start}; {failed} failed {int(stats['tries'].max())} times and are left out of every "
+            "map and number here. The posterior has modes that the sampler finds by chance only: "
+            "trust no detail that the remaining draws alone show.",
             True,
         )
     ]

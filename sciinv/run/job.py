@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sciinv.errors import (
     ConfigError,
@@ -98,9 +99,10 @@ def guard(log: str | Path) -> Iterator[Say]:
             raise SystemExit(INTERNAL) from None
 
 
-def probed(found: str | Path) -> int | None:
-    """Return the micro-batch that the check before the first draw found, or None."""
-    return json.loads(Path(found).read_text()).get("micro_batch")
+def probed(found: str | Path) -> dict[str, Any]:
+    """Return the settings that the check before the first draw found: micro_batch, inflate."""
+    known = json.loads(Path(found).read_text())
+    return {k: known[k] for k in ("micro_batch", "inflate") if k in known}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from sciinv.kernels.unknowns import Unknowns
 from sciinv.operators.base import Operator, declared, image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
-from sciinv.samplers import checks
+from sciinv.samplers import checks, outliers
 from sciinv.seeds import Streams, at_least, whole
 
 Progress = Callable[[int, int], None]
@@ -59,6 +59,7 @@ class Sampler(Reconstructor):
     """
 
     name: str
+    retries = 0  # times that a group's impossible draws are drawn anew (`samplers.outliers`)
     # What a chain that left the finite numbers is most often mended by.
     remedy = (
         "check the operator (`sciinv check-operator`), its noise level, and that image and prior "
@@ -177,7 +178,8 @@ class Sampler(Reconstructor):
             χ² of the draw with the noise as declared), "nfe" (network evaluations), "seconds", and
             the kernel's own. Unknowns that are drawn are variables of their own names, [draw, item]
             or [draw, item, group]; χ² is then that of the instrument as drawn, and "noise_scale"²
-            is what it is compared with.
+            is what it is compared with. Where impossible draws are drawn anew
+            (`samplers.outliers`): "tries" and "failed", 1 for a draw that is none.
 
         Raises:
             OperatorError: y or the prior's image do not match the operator, or y is not finite.
@@ -256,13 +258,22 @@ class Sampler(Reconstructor):
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Run one micro-batch: images [B, C, H, W] and statistics [B]."""
         start = time.perf_counter()
-        streams = Streams([(seed, item, lane) for lane in lanes], stock=True)
-        physics = problem.physics
-        with torch.no_grad():
-            x0, values = self.chain(problem, streams, like, report)
-            if "chi2" not in values:
-                values["chi2"] = problem.likelihood.chi2(physics.A(x0), problem.y)
-        checks.drawn(x0, self, physics)
+
+        def attempt(again: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+            name = ("again", again) if again else ()
+            streams = Streams([(seed, item, lane, *name) for lane in lanes], stock=True)
+            with torch.no_grad():
+                x0, values = self.chain(problem, streams, like, _silent if again else report)
+                if "chi2" not in values:
+                    values["chi2"] = problem.likelihood.chi2(problem.physics.A(x0), problem.y)
+            checks.drawn(x0, self, problem.physics)
+            return x0, values
+
+        if self.retries:
+            known = outliers.freedom(problem, like[0].numel())
+            x0, values = outliers.redrawn(attempt, self.retries, *known)
+        else:
+            x0, values = attempt(0)
         values["seconds"] = (time.perf_counter() - start) / len(lanes)
         out = {}
         for key, v in values.items():
@@ -313,6 +324,10 @@ class Sampler(Reconstructor):
     def settings(self) -> dict[str, Any]:
         """Return what identifies this sampler, for the record of a run."""
         return {"sampler": self.name, "operator_steps": self.steps}
+
+
+def _silent(level: int) -> None:
+    """Tell nothing of a level: tries beyond the first are not in the count of levels."""
 
 
 def _declared_unknowns(physics: Operator) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -25,7 +25,8 @@ from sciinv.conditionals import FittedWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Level, ReleasedLangevin
-from sciinv.kernels.unknowns import Unknowns
+from sciinv.kernels.unknowns import CAREFUL, Unknowns
+from sciinv.likelihoods import Gaussian
 from sciinv.priors.base import Prior
 from sciinv.priors.widths.own import own_widths
 from sciinv.problem import Problem
@@ -36,6 +37,7 @@ from sciinv.seeds import Streams, at_least, positive, whole
 # holes, discs, brains; docs/calibration.md). Fresh noise makes states that are worse than those
 # that the width was fitted on.
 LOCAL_FRESH = 3.0
+RETRIES = 2
 
 
 @dataclass
@@ -70,10 +72,14 @@ class DAPS(Sampler):
             falls with the step where p(x0 | x_t) is far from Gaussian.
         rho: Exponent of the EDM grid.
         micro_batch: See `Sampler`.
+        retries: How often draws that their group's data reject are drawn anew
+            (`samplers.outliers`). If None, 2 under a fitted width, which is a model of
+            p(x0 | x_t) and may lead into a wrong mode, and 0 otherwise.
         noise: "fixed" takes the noise as declared; "drawn" draws a factor on its standard deviation
             with the image (per group where the operator declares `noise_groups`), the variable
             "noise_scale" of the result: s² ~ Inv-Gamma(½, 0.23) before the data, of median s = 1
-            and a standard deviation of log s of 1.1.
+            and a standard deviation of log s of 1.1. "auto" draws it under a fitted width, as a
+            learned prior's, where the noise is Gaussian; a configuration's default.
     """
 
     name = "daps"
@@ -91,7 +97,8 @@ class DAPS(Sampler):
         renoise: Literal["fresh", "bridge"] = "fresh",
         rho: float = 7.0,
         micro_batch: int | None = None,
-        noise: Literal["fixed", "drawn"] = "fixed",
+        noise: Literal["fixed", "drawn", "auto"] = "fixed",
+        retries: int | None = None,
     ) -> None:
         super().__init__(prior, micro_batch)
         self.conditional = copy.copy(conditionals.build(conditional, prior))  # not the caller's
@@ -116,11 +123,17 @@ class DAPS(Sampler):
             raise ConfigError("There is no way of this name to noise anew",
                               expected="fresh or bridge", got=renoise,
                               remedy="name one of these")  # fmt: skip
-        if noise not in ("fixed", "drawn"):
+        if noise not in ("fixed", "drawn", "auto"):
             raise ConfigError("There is no way of this name to take the noise",
-                              expected="fixed or drawn", got=noise,
+                              expected="fixed, drawn or auto", got=noise,
                               remedy="name one of these")  # fmt: skip
         self.sweeps, self.renoise, self.noise = sweeps, renoise, noise
+        fitted = isinstance(self.conditional, FittedWidth)
+        self.retries = (
+            RETRIES * fitted
+            if retries is None
+            else at_least(0, whole(retries, "retries"), "retries")
+        )
         self.sigmas = edm_grid(
             positive(prior.sigma_max if sigma_max is None else sigma_max, "sigma_max"),
             positive(prior.sigma_min if sigma_min is None else sigma_min, "sigma_min"),
@@ -179,7 +192,12 @@ class DAPS(Sampler):
 
     def start(self, problem: Problem, streams: Streams, like: Tensor) -> State:
         """Return x_T ~ N(0, σ_T² I), and the unknowns at their prior means."""
-        unknowns = Unknowns.start(problem, self.noise, like)
+        noise = self.noise
+        if noise == "auto":
+            gaussian = isinstance(problem.likelihood, Gaussian)
+            fitted = isinstance(self.conditional, FittedWidth)
+            noise = "drawn" if gaussian and fitted else "fixed"
+        unknowns = Unknowns.start(problem, noise, like)
         gaussian = not isinstance(self.conditional, conditionals.Score)
         seen = problem if unknowns is None else unknowns.problem()
         self._kernel = kernels.build(self.kernel, seen, gaussian)
@@ -194,7 +212,8 @@ class DAPS(Sampler):
         if unknowns is None:
             draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
         else:
-            draw = self._kernel(p_x0, unknowns.problem(), streams, level)
+            seen = unknowns.problem(careful=level.progress >= CAREFUL)
+            draw = self._kernel(p_x0, seen, streams, level)
             draw = unknowns.step(draw, state.x0, p_x0, streams, level)  # θ, s | x0, x_t, y
         x_next = self.noised(x_t, draw.x0, level, streams)  # x_{t−1} ~ N(x0, σ_{t−1}² I)
         return Step(draw.x0, State(x_next, unknowns, draw.x0), draw.stats, unknowns)
@@ -219,6 +238,7 @@ class DAPS(Sampler):
             "levels": len(self.sigmas),
             "sweeps": self.sweeps,
             "renoise": self.renoise,
+            **({"retries": self.retries} if self.retries else {}),
             **({"noise": self.noise} if self.noise != "fixed" else {}),
             **(
                 {"inflate": self.conditional.inflate}

@@ -137,8 +137,8 @@ class Bands:
 
     def __init__(self, like: Tensor) -> None:
         h, w = like.shape[-2:]
-        ky = torch.fft.fftfreq(h, device=like.device)[:, None] * h
-        kx = torch.fft.rfftfreq(w, device=like.device)[None] * w
+        ky = torch.fft.fftfreq(h)[:, None] * h
+        kx = torch.fft.rfftfreq(w)[None] * w
         k = torch.hypot(ky, kx)
         weight = torch.full_like(k, 2.0)  # a half plane: its inner columns stand for two
         weight[:, 0] = 1.0
@@ -147,7 +147,7 @@ class Bands:
         edges = [0.0, *(2.0**j for j in range(1, 20) if 2.0**j < max(h, w)), math.inf]
         masks = [weight * ((k >= a) & (k < b)) for a, b in itertools.pairwise(edges)]
         masks = [m / m.sum() for m in masks if bool(m.any())]
-        self.masks = torch.stack(masks).flatten(1).to(like.dtype)
+        self.masks = torch.stack(masks).flatten(1).to(like)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return [B, bands] of images [B, C, H, W]."""

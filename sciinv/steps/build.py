@@ -89,6 +89,8 @@ def method(sampler: Sampler, model: DiffusionPrior, micro_batch: int | None = No
     settings = {k: v for k, v in sampler.settings.items() if (k, v) != ("micro_batch", "auto")}
     if micro_batch is not None and sampler.kind != "particles":  # its group is its batch
         settings["micro_batch"] = micro_batch
+    if sampler.kind == "daps":  # of a user's data nobody knows the noise exactly
+        settings = {"noise": "auto", **settings}
     if sampler.kind == "daps-published":
         return samplers.DAPS.published(model, **settings)
     return samplers.build(sampler.kind, model, **settings)

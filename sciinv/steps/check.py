@@ -11,6 +11,7 @@ from sciinv import likelihoods, store, units
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.errors import OperatorError
 from sciinv.operators.check import check_operator
+from sciinv.steps import settings
 from sciinv.steps.build import _check_device, build, doubts, load_prior, method
 from sciinv.steps.micro_batch import probe
 
@@ -22,6 +23,7 @@ def check(
     out: str | Path,
     sampler: Sampler | None = None,
     device: str = "cpu",
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Check once, before the first draw, that measurement, operator and prior belong together.
 
@@ -31,8 +33,10 @@ def check(
         prior: The prior.
         out: A JSON file with what was found.
         sampler: The sampler; where its `micro_batch` is "auto", the largest that fits into the
-            memory is found here, once, so that all jobs of the run round alike.
+            memory is found here, once, so that all jobs of the run round alike; where its `inflate`
+            is "auto", so is κ (`steps.settings`).
         device: Where draws will be made.
+        seed: Seed of the run, for the truths that κ is found on.
 
     Raises:
         SciinvError: The operator's adjoint is wrong, it does not fit the measurement, it says no
@@ -54,7 +58,7 @@ def check(
     model = load_prior(prior, spec.shape, spec.units)
     model.check(spec.shape)
     units.check(model.units, spec.units, where=operator.name or dataset.attrs["operator"])
-    found = {
+    found: dict[str, Any] = {
         "operator": operator.name or dataset.attrs["operator"],
         "image": {"shape": list(spec.shape), "units": spec.units},
         "measurement": {"shape": list(y.shape[1:]), "units": dataset.attrs["units"]},
@@ -67,7 +71,12 @@ def check(
         _check_device(device)
         physics, y, model = physics.to(device), y.to(device), model.to(device)
         few = {"dps": {"steps": 2}, "langevin": {"iterations": 2}}.get(sampler.kind, {"levels": 2})
-        trial = replace(sampler, settings={**sampler.settings, **few})
+        given = {k: v for k, v in sampler.settings.items() if (k, v) != ("inflate", "auto")}
+        trial = replace(sampler, settings={**given, **few})
         found["micro_batch"] = probe(lambda n: method(trial, model, n), y, physics)
+    if sampler is not None and settings.asks(sampler):
+        _check_device(device)
+        physics, model = physics.to(device), model.to(device)
+        found |= settings.find(sampler, model, physics, seed, found.get("micro_batch"))
     store.write_file(out, json.dumps(found, indent=1, default=str).encode())
     return found

@@ -81,7 +81,7 @@ def _block(proposal: Proposal) -> list[str]:
                  *(f"doubt of the reader: {w}" for w in seen.warnings)],
         "prior": [f"{list(image.shape)} in {image.units}: {proposal.why}.",
                   *(f"does not fit: {o}" for o in proposal.others)],
-        "sampler": ["Settings of the shipped example." if proposal.learned
+        "sampler": ["How many draws are computed together." if proposal.learned
                     else "A Gaussian prior has exact draws."],
         "items": [f"Of the file's {seen.items}, from the first."],
         "draws": ["The 5 % and 95 % quantiles want 19 draws or more; shards: draws of one job."],

@@ -23,14 +23,11 @@ from sciinv.steps.look import Seen, look
 PRIORS = "data/priors"
 # Reader options and display of the shipped examples, by reader and by operator.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "uvfits": {"kind": "amplitudes", "systematic_noise": 0.02, "gain_sd": {"*": 0.1}},
-    "htc2022": {"image_size": 128, "model_error": 0.008},
+    "uvfits": {"kind": "amplitudes", "gain_sd": {"*": 0.1}},
+    "htc2022": {"image_size": 128},
 }
-LEVELS: dict[str, dict[str, Any]] = {
-    "closures": {"levels": 60},
-    "ct": {"levels": 50, "sigma_max": 0.19, "micro_batch": 8},
-    "mri": {"levels": 40, "sigma_max": 1},
-}
+# A fan beam's projector serves eight draws at twice the price of two.
+SAMPLERS: dict[str, dict[str, Any]] = {"ct": {"micro_batch": 8}}
 MOST_PIXELS = 256  # a side: beyond, a draw on a CPU takes many minutes
 
 
@@ -71,10 +68,12 @@ class Proposal:
         operator = str(self.seen.dataset.attrs["operator"]) if self.seen.dataset is not None else ""
         sampler: dict[str, Any] = {"kind": "daps", "conditional": "tweedie", "levels": 50}
         if self.learned:
-            sampler = LEVELS.get(operator, {"levels": 50})
+            sampler = SAMPLERS.get(operator, {})
         out = {"title": self.title, "data": data, "prior": self.prior, "sampler": sampler,
                "items": 1, "draws": self.draws,
                "shards": {"draws": min(8, self.draws)}}  # fmt: skip
+        if not sampler:
+            del out["sampler"]
         if self.seen.items == 1:
             del out["items"]
         if operator == "closures":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sciinv import store
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate
 from sciinv.priors.base import Prior as DiffusionPrior
+from sciinv.steps import settings
 from sciinv.steps.build import _check_device, build, doubts, load_prior, method
 from sciinv.steps.micro_batch import halving
 
@@ -36,6 +37,7 @@ def sample_shard(
     device: str = "cpu",
     shard: tuple[int, int] | None = None,
     micro_batch: int | None = None,
+    found: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
     overwrite: bool = False,
@@ -58,6 +60,7 @@ def sample_shard(
         micro_batch: Draws computed together; the sampler's own by default. It is halved where it
             does not fit into the memory, and the store then says so: its draws have the same random
             numbers as any others, but their rounding is that of the smaller micro-batch.
+        found: What the check before the first draw found: "micro_batch", "inflate".
         progress: Called with (levels done, levels in all).
         say: Takes lines of progress.
         overwrite: Replace a store of ours that is there already: for jobs that own their output.
@@ -67,6 +70,8 @@ def sample_shard(
     """
     _check_device(device)
     store.check_free(out, "posterior", overwrite)
+    sampler = settings.found(sampler, dict(found or {}))
+    micro_batch = micro_batch or (found or {}).get("micro_batch")
     dataset = store.open_measurement(measurement)
     parts = []
     physics, shared = None, _is_shared(dataset)

@@ -44,8 +44,9 @@ def summarize(
     store.check_free(out, "summary", overwrite)
     if quantities is not None:
         store.check_new([quantities], overwrite)
-        image = uncertainty.as_dataset(posterior)["image"]
-        field.write(field.measure(image, domain), quantities)
+        draws = uncertainty.as_dataset(posterior)
+        found = field.measure(draws["image"], domain, uncertainty.kept(draws))
+        field.write(found, quantities)
     wanted = {k: v for k, v in (display or {}).items() if k in SUMMARY}
     with uncertainty.workers(scheduler):
         half = None if memory is None else memory // 2

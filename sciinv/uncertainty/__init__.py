@@ -1,6 +1,6 @@
 """Maps of a posterior from its draws: mean, standard deviation, quantiles, Monte-Carlo errors."""
 
-from sciinv.uncertainty.draws import Posterior, as_dataset, is_complex, magnitude
+from sciinv.uncertainty.draws import Posterior, as_dataset, is_complex, kept, magnitude
 from sciinv.uncertainty.maps import MEMORY, Transform, open_summary, summarize, write_summary
 from sciinv.uncertainty.workers import CONNECT, workers
 
@@ -11,6 +11,7 @@ __all__ = [
     "Transform",
     "as_dataset",
     "is_complex",
+    "kept",
     "magnitude",
     "open_summary",
     "summarize",

@@ -31,3 +31,14 @@ def is_complex(image: xr.DataArray) -> bool:
 def magnitude(values: np.ndarray) -> np.ndarray:
     """Return √(real² + imag²), [draw, item, 1, y, x], of [draw, item, 2, y, x]."""
     return np.hypot(values[:, :, :1], values[:, :, 1:])
+
+
+def kept(dataset: xr.Dataset) -> np.ndarray | None:
+    """Return which draws of each item count, [draw, item] bool; None where all do.
+
+    Those that "failed" stand where the data exclude them (`sciinv.samplers.outliers`).
+    """
+    if "failed" not in dataset:
+        return None
+    failed = dataset["failed"].transpose("draw", "item").values > 0
+    return ~failed if failed.any() else None

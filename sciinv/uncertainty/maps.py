@@ -20,7 +20,7 @@ from sciinv.store import blocks
 from sciinv.store.atomic import read_seal, written_aside
 from sciinv.uncertainty import alignment
 from sciinv.uncertainty.asked import check_levels, check_thresholds
-from sciinv.uncertainty.draws import Posterior, as_dataset, is_complex, magnitude
+from sciinv.uncertainty.draws import Posterior, as_dataset, is_complex, kept, magnitude
 
 Transform = str | Callable[[np.ndarray], np.ndarray]
 
@@ -46,6 +46,7 @@ def summarize(
 ) -> xr.Dataset:
     """Return pixel-wise summaries of the n posterior draws of each item.
 
+    Draws that "failed" (`sciinv.samplers.outliers`) are left out, so n may differ between items.
     Draws are independent by construction, so the Monte-Carlo standard errors of mean and sd are
         mcse_mean = sd / √n,   mcse_sd = sd / √(2 (n − 1))   (the latter for a near-normal pixel).
 
@@ -79,11 +80,13 @@ def summarize(
     name, function = _transform(transform, image)
     limit = _limit(image) if memory is None else int(memory)
     draws, items, _, rows, columns = image.shape
-    if draws < 2:
+    counted = kept(dataset)
+    n = np.full(items, draws) if counted is None else counted.sum(0)
+    if n.min() < 2:
         raise StoreError(
             "One draw says nothing of the uncertainty",
-            expected="at least two draws",
-            got=draws,
+            expected="at least two draws" + (" that did not fail" if draws > 1 else ""),
+            got=int(n.min()),
             remedy="sample more draws",
         )
     limits = check_thresholds(thresholds)
@@ -103,16 +106,18 @@ def summarize(
         for b in range(0, rows, n_rows):
             part = image[:, a : a + n_items, :, b : b + n_rows]
             delayed = dask.delayed(_kernel)(
-                part, function, name, levels, limits, slice_bytes, align
-            )
+                part, function, name, levels, limits, slice_bytes, align,
+                None if counted is None else counted[:, a : a + n_items],
+            )  # fmt: skip
             shape = (probe.shape[0], part.shape[1], probe.shape[2], part.shape[3], columns)
             row.append(dask.array.from_delayed(delayed, shape, probe.dtype))
         grid.append(row)
     stack = dask.array.concatenate([dask.array.concatenate(r, axis=3) for r in grid], axis=1)
-    out = _unpack(stack, image, name, levels, limits)
+    out = _unpack(stack, image, name, levels, limits, n)
     out.attrs = {
         **{str(k): v for k, v in dataset.attrs.items() if isinstance(v, str | int | float)},
-        "draws": draws,
+        "draws": int(n.min()),
+        "failed": int(draws * items - n.sum()),
         "transform": name,
         "aligned": int(align),
         "sciinv_version": sciinv.__version__,
@@ -214,6 +219,7 @@ def _kernel(
     limits: tuple[float, ...],
     slice_bytes: int = _SLICE,
     align: bool = False,
+    counted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return all summaries of one block, stacked: [summary, item, channel, y, x], its dtype.
 
@@ -223,7 +229,8 @@ def _kernel(
         values = _read(part, slice_bytes)
         if align:
             for i in range(values.shape[1]):
-                alignment.align(values[:, i])
+                good = slice(None) if counted is None else counted[:, i]
+                values[good, i] = alignment.aligned(values[good, i])
         _, items, _, rows, columns = values.shape
         step = max(1, slice_bytes // max(1, values[:, 0, :, 0].nbytes))
         out: np.ndarray | None = None
@@ -239,6 +246,8 @@ def _kernel(
                         f"item {part['item'].values[i]}",
                         remedy="sample these draws again; verify the store",
                     )
+                if counted is not None:
+                    piece = piece[counted[:, i]]
                 found = _summaries(piece, function, name, levels, limits)
                 if out is None:
                     shape = (found.shape[0], items, found.shape[2], rows, columns)
@@ -313,8 +322,10 @@ def _unpack(
     name: str,
     levels: tuple[float, ...],
     limits: tuple[float, ...],
+    n: np.ndarray,
 ) -> xr.Dataset:
-    draws, q = image.sizes["draw"], len(levels)
+    q = len(levels)
+    draws = n.reshape(-1, 1, 1, 1).astype(stack.dtype)
     units = image.attrs.get("units", "")
     dims = ("item", "channel", "y", "x")
     about: Mapping[str, str] = {"units": units}
@@ -329,8 +340,8 @@ def _unpack(
             {**about, "long_name": "width of the central credible interval",
              "level": levels[-1] - levels[0]},
         ),
-        "mcse_mean": (dims, sd / math.sqrt(draws), about),
-        "mcse_sd": (dims, sd / math.sqrt(2 * (draws - 1)), about),
+        "mcse_mean": (dims, sd / np.sqrt(draws), about),
+        "mcse_sd": (dims, sd / np.sqrt(2 * (draws - 1)), about),
     }  # fmt: skip
     coords: dict[str, Any] = {
         str(k): v for k, v in image.coords.items() if "draw" not in v.dims and k != "channel"

@@ -119,8 +119,10 @@ def test_init_proposes_the_prior_and_settings_of_the_shipped_examples(
     shipped = next(v for v in main.values() if v["prior"] == f"data/priors/{prior}.safetensors")
     assert problem.data.reader == reader
     assert str(problem.prior.path).endswith(f"data/priors/{prior}.safetensors")
-    assert problem.sampler.kind == shipped["sampler"].get("kind", "daps")
-    assert problem.sampler.settings == {k: v for k, v in shipped["sampler"].items() if k != "kind"}
+    assert problem.sampler.kind == shipped.get("sampler", {}).get("kind", "daps")
+    assert problem.sampler.settings == {
+        k: v for k, v in shipped.get("sampler", {}).items() if k != "kind"
+    }
     assert list(problem.domain) == shipped.get("domain", [])
     assert options.items() <= dict(problem.data.options).items()
 

@@ -33,6 +33,7 @@ rule check:
         version=sciinv.__version__,
         spec=lambda wc: CONFIG.problem(wc.problem).checked(),
         device=CONFIG.run.device,
+        seed=CONFIG.run.seed,
     log:
         f"{OUT}/logs/{{problem}}/check.log",
     benchmark:
@@ -42,7 +43,7 @@ rule check:
     threads: 1
     resources:
         mem_mb=lambda wc, attempt: 4000 * attempt,
-        runtime=30,
+        runtime=lambda wc: 240 if CONFIG.problem(wc.problem).probes else 30,
         gpu=lambda wc: CONFIG.gpus_to_check(wc.problem),
     script:
         "../scripts/check.py"

@@ -12,4 +12,5 @@ with guard(snakemake.log[0]) as say:
         snakemake.output.found,
         Sampler(**spec["sampler"]) if "sampler" in spec else None,
         snakemake.params.device,
+        snakemake.params.seed,
     )

@@ -17,7 +17,7 @@ with guard(snakemake.log[0]) as say:
         seed=snakemake.params.seed,
         device=snakemake.params.device,
         shard=(shards["draws"], shards["items"]),
-        micro_batch=probed(snakemake.input.found),
+        found=probed(snakemake.input.found),
         progress=progress_lines(say),
         say=say,
         overwrite=True,

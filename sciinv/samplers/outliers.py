@@ -1,0 +1,102 @@
+"""Draws that the data reject given their fellows: chains that ended in a wrong mode.
+
+Draws of one posterior have nearly the same misfit E = −log p(y | x0). Where p(x0 | y) is Gaussian
+and k = min(data, pixels) directions are decided by the data at most,
+
+    sd(E) ≤ √(k/2),
+
+with equality where the data decide all k of them. Two modes that both carry weight may differ in E
+by more only if the prior pays the difference back to within a few nats, which among thousands of
+nats is a coincidence. So a draw whose E lies far above the lowest of its group stands in a place
+that the posterior does not visit: annealing went wrong, and the draw is none.
+
+A low E alone proves nothing, and a mode that every chain of a group missed is not seen here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from sciinv.likelihoods import Gaussian
+from sciinv.noise import carries_data
+from sciinv.problem import Problem
+
+# Of √(k/2), above the lowest of the group. The lowest of up to 64 draws is expected at −2.4 of
+# these, the highest at 2.4: what is left are more than three for all that is not Gaussian.
+FAR = 8.0
+
+
+def freedom(problem: Problem, pixels: int) -> tuple[int, int]:
+    """Return the number of components that carry data, and k = min(that, pixels)."""
+    y = problem.y[:1]
+    likelihood = problem.likelihood
+    known = carries_data(likelihood, y) if isinstance(likelihood, Gaussian) else torch.ones_like(y)
+    data = int(known.sum())
+    return data, max(1, min(data, pixels))
+
+
+def impossible(chi2: Tensor, data: int, k: int) -> Tensor:
+    """Return which draws of a group are none, [B] bool.
+
+    Args:
+        chi2: Reduced χ² of the draws by the declared noise, [B].
+        data: Number N of components that carry data: E = ½ N χ².
+        k: The most directions that the data can decide.
+
+    Where even the best draw has χ² above 1 the noise is larger than declared, and E is counted in
+    units of that noise.
+    """
+    lowest = chi2.min()
+    excess = 0.5 * data * (chi2 - lowest) / lowest.clamp_min(1.0)
+    return excess > FAR * math.sqrt(k / 2)
+
+
+Attempt = Callable[[int], tuple[Tensor, Mapping[str, Tensor | float]]]
+
+
+def redrawn(
+    attempt: Attempt, retries: int, data: int, k: int
+) -> tuple[Tensor, dict[str, Tensor | float]]:
+    """Return a group's draws, those that are impossible drawn anew from the top.
+
+    Args:
+        attempt: Runs all lanes of the group; its argument is 0 at first, then 1, 2 and so on.
+        retries: How often to try again.
+        data: See `impossible`.
+        k: See `impossible`.
+
+    Returns:
+        x0 [B, C, H, W], and the statistics of each lane's last try; besides "tries" (1 at first)
+        and "failed" (1 where the last try is impossible too), each [B]. "nfe" counts all tries.
+    """
+    x0, first = attempt(0)
+    lanes = len(x0)
+    values = {key: _by_lane(v, lanes) for key, v in first.items()}
+    tries = torch.ones(lanes, dtype=torch.float64)
+    wrong = impossible(values["chi2"], data, k)
+    for again in range(1, retries + 1):
+        if not bool(wrong.any()):
+            break
+        # All lanes run, whichever were asked for: a draw's bits are those of its whole group.
+        fresh, found = attempt(again)
+        x0 = torch.where(wrong.reshape(-1, 1, 1, 1), fresh, x0)
+        nfe = values["nfe"] + _by_lane(found["nfe"], lanes) * wrong.cpu()
+        for key, old in values.items():
+            new = _by_lane(found[key], lanes)
+            values[key] = torch.where(wrong.to(old.device).reshape(-1, *(1,) * (old.ndim - 1)),
+                                      new, old)  # fmt: skip
+        values["nfe"] = nfe
+        tries += wrong.cpu()
+        wrong = impossible(values["chi2"], data, k)
+    return x0, {**values, "tries": tries, "failed": wrong.double().cpu()}
+
+
+def _by_lane(value: Tensor | float, lanes: int) -> Tensor:
+    """Return a statistic with one row per lane."""
+    if isinstance(value, Tensor) and value.ndim:
+        return value
+    return torch.full((lanes,), float(value), dtype=torch.float64)

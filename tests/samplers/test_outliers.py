@@ -1,0 +1,111 @@
+"""Draws that the data reject given their fellows are drawn anew, or said to have failed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from deepinv.physics import GaussianNoise, LinearPhysics
+
+from sciinv import priors, samplers, uncertainty
+from sciinv.samplers import outliers
+
+N = 400
+
+
+def scripted(tries):
+    """Return an attempt whose χ² of each try is given; the image holds the number of the try."""
+
+    def attempt(again):
+        chi2 = torch.tensor(tries[again], dtype=torch.float64)
+        return torch.full((len(chi2), 1, 1, 1), float(again)), {"chi2": chi2, "nfe": 10.0}
+
+    return attempt
+
+
+def test_gaussian_posterior_draws_are_never_called_impossible():
+    # E of a draw varies by at most √(k/2); 20,000 groups of 16, k from 1 to 10,000
+    stream = torch.Generator().manual_seed(0)
+    for k in (1, 4, 30, 10_000):
+        gamma = torch._standard_gamma(torch.full((5000, 16), k / 2.0), generator=stream)
+        chi2 = 2 * gamma / k
+        wrong = torch.stack([outliers.impossible(c, k, k) for c in chi2])
+        assert float(wrong.double().mean()) < (5e-3 if k == 1 else 1e-4)
+
+
+@pytest.mark.parametrize(("excess", "expected"), [(7.9, False), (8.1, True)])
+def test_limit_is_eight_times_the_scatter_of_a_posterior(excess, expected):
+    chi2 = torch.tensor([0.7, 0.7 + 2 / N * excess * math.sqrt(N / 2)], dtype=torch.float64)
+    assert outliers.impossible(chi2, N, N).tolist() == [False, expected]
+
+
+def test_noise_larger_than_declared_widens_the_limit():
+    chi2 = torch.tensor([9.0, 9.0 + 2 / N * 20 * math.sqrt(N / 2)], dtype=torch.float64)
+    assert not outliers.impossible(chi2, N, N).any()
+
+
+def test_only_the_wrong_draw_is_drawn_anew_and_its_evaluations_are_counted():
+    x0, values = outliers.redrawn(scripted([[1.0, 1.0, 9.0], [1.1, 1.1, 1.1]]), 2, N, N)
+    assert x0.flatten().tolist() == [0, 0, 1]
+    assert values["chi2"].tolist() == [1.0, 1.0, 1.1]
+    assert values["tries"].tolist() == [1, 1, 2]
+    assert values["failed"].tolist() == [0, 0, 0]
+    assert values["nfe"].tolist() == [10, 10, 20]
+
+
+def test_a_better_draw_shows_that_its_fellows_were_wrong():
+    tries = [[5.0, 5.0, 9.0], [5.0, 5.0, 1.0], [1.0, 5.0, 9.0]]
+    _, values = outliers.redrawn(scripted(tries), 2, N, N)
+    assert values["tries"].tolist() == [2, 2, 2]
+    assert values["failed"].tolist() == [0, 1, 0]
+
+
+def white(side):
+    return priors.Gaussian(torch.zeros(1, side, side), power_spectrum=torch.ones(side, side))
+
+
+class Identity(LinearPhysics):
+    """y = x."""
+
+    def A(self, x, **kwargs):
+        return x
+
+    def A_adjoint(self, y, **kwargs):
+        return y
+
+
+def test_exact_conditionals_are_not_second_guessed():
+    prior = white(2)
+    assert samplers.DAPS(prior).retries == 0
+    assert samplers.DAPS(prior, retries=1).retries == 1
+
+
+def test_a_gaussian_problem_with_retries_has_the_draws_of_one_without():
+    prior = white(4)
+    physics = Identity(noise_model=GaussianNoise(0.1))
+    y = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    plain = samplers.DAPS(prior, levels=10, micro_batch=4).sample(y, physics, draws=8)
+    again = samplers.DAPS(prior, levels=10, micro_batch=4, retries=2).sample(y, physics, draws=8)
+    np.testing.assert_array_equal(plain["image"].values, again["image"].values)
+    assert "tries" not in plain
+    assert again["tries"].values.max() == 1
+    assert again["failed"].values.max() == 0
+
+
+def test_failed_draws_are_left_out_of_maps():
+    prior = white(4)
+    physics = Identity(noise_model=GaussianNoise(0.1))
+    y = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    post = samplers.DAPS(prior, levels=10, micro_batch=4, retries=1).sample(y, physics, draws=6)
+    post["failed"].values[2, 1] = 1.0
+    found = uncertainty.summarize(post)
+    image = post["image"].values
+    np.testing.assert_allclose(found["mean"].values[0], image[:, 0].mean(0), rtol=1e-6)
+    rest = np.delete(image[:, 1], 2, axis=0)
+    np.testing.assert_allclose(found["mean"].values[1], rest.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(
+        found["mcse_mean"].values[1], rest.std(0, ddof=1) / math.sqrt(5), rtol=1e-5
+    )
+    assert (found.attrs["draws"], found.attrs["failed"]) == (5, 1)
