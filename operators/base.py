@@ -4,104 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
-import numpy as np
 import torch
 from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
+from sciinv.operators.parts.specs import ImageSpec, MeasurementSpec, Unknown
 
-
-@dataclass(frozen=True)
-class ImageSpec:
-    """The image (domain) of an operator.
-
-    Attributes:
-        shape: (C, H, W).
-        units: Physical unit of a pixel value, e.g. "1/mm".
-        y: Coordinate of each row, [H], in `axis_units`.
-        x: Coordinate of each column, [W], in `axis_units`.
-        axis_units: Unit of both coordinates, e.g. "mm" or "µas".
-        channels: Name of each channel; ("real", "imag") for a complex image.
-        axis_names: What the two axes are called in a figure, (vertical, horizontal).
-    """
-
-    shape: tuple[int, int, int]
-    units: str
-    y: np.ndarray
-    x: np.ndarray
-    axis_units: str
-    channels: tuple[str, ...] = ("intensity",)
-    axis_names: tuple[str, str] = ("y", "x")
-
-    def __post_init__(self) -> None:
-        c, h, w = self.shape
-        if (len(self.channels), len(self.y), len(self.x)) != (c, h, w):
-            raise OperatorError(
-                "The image's coordinates do not match its shape",
-                expected=f"{c} channels, {h} rows, {w} columns",
-                got=f"{len(self.channels)} channels, {len(self.y)} rows, {len(self.x)} columns",
-                remedy="give one channel name, y and x coordinate per channel, row and column",
-            )
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether the two channels are the real and imaginary parts of one image."""
-        return self.channels == ("real", "imag")
-
-
-@dataclass(frozen=True)
-class MeasurementSpec:
-    """The measurement (codomain) of an operator, without its batch dimension.
-
-    Attributes:
-        dims: Name of each dimension in the field's words, e.g. ("part", "coil", "ky", "kx").
-        shape: Length of each.
-        units: Physical unit of a value.
-        coords: Coordinate values by dimension name, where there are any.
-    """
-
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    units: str
-    coords: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A number of the instrument that nobody knows exactly; the sampler draws it with the image.
-
-    Either `groups` says which data it is added to, or it enters through the operator's `at`.
-
-    Attributes:
-        name: Its variable in the result, e.g. "detector_shift".
-        mean: Prior mean.
-        sd: Prior standard deviation, above 0; the prior is a Gaussian.
-        units: Physical unit.
-        groups: For an offset: the group of each component of the measurement (integers from 0, −1
-            for none) that broadcasts to the measurement without its batch. Each group has its own
-            value. None for a parameter of `at`.
-        dim: For an offset with several groups: what a group is, e.g. "detector".
-    """
-
-    name: str
-    mean: float
-    sd: float
-    units: str = "1"
-    groups: Tensor | None = None
-    dim: str = "group"
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.mean) and np.isfinite(self.sd) and self.sd > 0):
-            raise OperatorError(
-                f"The prior of the unknown {self.name} is no distribution",
-                expected="a finite mean and a finite standard deviation above 0",
-                got=f"mean {self.mean}, sd {self.sd}",
-                remedy="give the standard deviation that is known of it, or leave the unknown out",
-            )
+__all__ = [
+    "Declared",
+    "ImageSpec",
+    "LinearOperator",
+    "MeasurementSpec",
+    "Operator",
+    "ReducedOperator",
+    "Undeclared",
+    "Unknown",
+    "declared",
+    "image_shape",
+    "refuse_data",
+]
 
 
 class Operator(Protocol):
@@ -119,6 +43,7 @@ class Operator(Protocol):
     float64_parameters: ClassVar[tuple[str, ...]]
     unknowns: tuple[Unknown, ...]
     noise_groups: Tensor | None
+    at: Callable[[Tensor], Physics] | None
 
     @property
     def coordinates(self) -> Tensor | None: ...  # noqa: D102
@@ -131,6 +56,20 @@ class Operator(Protocol):
     def check_image(self, x: Tensor) -> None: ...  # noqa: D102
     def check_measurement(self, y: Tensor) -> None: ...  # noqa: D102
     def check_data(self, y: Tensor) -> None: ...  # noqa: D102
+
+
+class LinearOperator(Operator, Protocol):
+    """An operator with a transpose: a deepinv `LinearPhysics`."""
+
+    def A_adjoint(self, y: Tensor) -> Tensor: ...  # noqa: D102
+    def A_adjoint_A(self, x: Tensor) -> Tensor: ...  # noqa: D102
+
+
+class ReducedOperator(Operator, Protocol):
+    """An operator with `coordinates` F: A(x) = g(F x), with g and its Jacobian for p = F x."""
+
+    def of_coordinates(self, p: Tensor) -> Tensor: ...  # noqa: D102
+    def jacobian_of_coordinates(self, p: Tensor) -> Tensor: ...  # noqa: D102
 
 
 class Declared:
@@ -151,11 +90,14 @@ class Declared:
             that needs none is taken.
         float64_parameters: The constructor's arrays that decide where the samples lie (angles, a
             trajectory): `from_measurement` hands them over in float64 whatever the data's dtype.
+        single: Whether it computes in float32 whatever it is given.
     """
 
     float64_parameters: ClassVar[tuple[str, ...]] = ()
     unknowns: tuple[Unknown, ...] = ()
     noise_groups: Tensor | None = None
+    at: Callable[[Tensor], Physics] | None = None
+    single: bool = False
 
     image_spec: ImageSpec | None = None
     measurement_spec: MeasurementSpec | None = None
@@ -254,7 +196,6 @@ class Undeclared(Declared, Physics):
     def __init__(self, inner: Physics) -> None:
         super().__init__(noise_model=inner.noise_model)
         self.inner = inner
-        self.single = False  # whether it was found to compute in float32 whatever it is given
         self._copies: dict[torch.dtype, Any] = {}  # of `inner`, by the dtype of what it is given
         for name in _SAID:
             if hasattr(inner, name):
@@ -287,7 +228,7 @@ class Undeclared(Declared, Physics):
         taken = x.to(kind) if isinstance(kind, torch.dtype) and kind.is_complex else x
         out = getattr(inner, name)(taken, *more, **kwargs)
         if not out.is_complex() and out.dtype != x.dtype:  # a part of it stays in float32
-            self.single = True
+            self.single = True  # found out, not said
             out = out.to(x.dtype)
         return out
 
@@ -323,7 +264,9 @@ def _with_dtype(physics: Physics, dtype: torch.dtype) -> Any:
     )
 
 
-def declared(physics: Any, y: Tensor | None = None, shape: Sequence[int] | None = None) -> Any:
+def declared(
+    physics: Physics, y: Tensor | None = None, shape: Sequence[int] | None = None
+) -> Operator:
     """Return the operator as it is where it is `Declared`, else wrapped, with its image's shape.
 
     Args:
@@ -332,7 +275,7 @@ def declared(physics: Any, y: Tensor | None = None, shape: Sequence[int] | None 
         shape: (C, H, W) from who knows it, as the prior does.
     """
     if isinstance(physics, Declared):
-        return physics
+        return cast(Operator, physics)
     base = UndeclaredLinear if isinstance(physics, LinearPhysics) else Undeclared
     wrapped = type(type(physics).__name__, (base,), {"__doc__": type(physics).__doc__})(physics)
     own = wrapped.image_spec.shape if wrapped.image_spec is not None else wrapped.img_size
@@ -342,17 +285,17 @@ def declared(physics: Any, y: Tensor | None = None, shape: Sequence[int] | None 
         elif y is not None and base is UndeclaredLinear:
             with torch.no_grad():
                 wrapped.img_size = tuple(physics.A_adjoint(y[:1]).shape[1:])
-    return wrapped
+    return cast(Operator, wrapped)
 
 
-def image_shape(physics: Any) -> tuple[int, int, int]:
+def image_shape(physics: Physics) -> tuple[int, int, int]:
     """Return (C, H, W) of an operator's image, from `image_spec` or deepinv's `img_size`.
 
     Raises:
         OperatorError: The operator says neither.
     """
-    spec = getattr(physics, "image_spec", None)  # also of operators that no door was passed for
-    shape = spec.shape if spec is not None else getattr(physics, "img_size", None)
+    operator = declared(physics)
+    shape = operator.img_size if operator.image_spec is None else operator.image_spec.shape
     if shape is None or len(shape) != 3:
         raise OperatorError(
             "The operator does not say the shape of its image",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import likelihoods
@@ -41,7 +41,7 @@ class Check:
     remedy: str
 
 
-def check_operator(physics: Any, y: Tensor | None = None, seed: int = 0) -> list[Check]:
+def check_operator(physics: Physics, y: Tensor | None = None, seed: int = 0) -> list[Check]:
     """Run all checks of an operator.
 
     Args:
@@ -89,7 +89,7 @@ def _guarded(check: Callable[[], Check]) -> Check:
 class _Bench:
     """Random test images for one operator, and a method per check."""
 
-    def __init__(self, physics: Any, y: Tensor | None, seed: int) -> None:
+    def __init__(self, physics: Physics, y: Tensor | None, seed: int) -> None:
         self.physics = physics = declared(physics, y)
         self.y = y
         self.c, self.h, self.w = image_shape(physics)
@@ -120,7 +120,7 @@ class _Bench:
                 self._back(x, u)
         except Exception:
             return torch.float32
-        if getattr(self.physics, "single", False):
+        if self.physics.single:
             return torch.float32
         return torch.float64 if u.dtype == torch.float64 else torch.float32
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from sciinv.errors import OperatorError
 from sciinv.operators.base import Declared, MeasurementSpec
 from sciinv.operators.parts import mri_arguments
+from sciinv.solvers import conjugate_gradient
 
 CACHE_ELEMENTS = 1 << 19  # complex numbers that the CPU transforms at once: stays in its cache
 DEVICE_ELEMENTS = 1 << 26  # the same on an accelerator: bounds its memory (0.5 GB in complex64)
@@ -150,8 +151,8 @@ class MultiCoilMRI(Declared, LinearPhysics):
         power = zero_filled.square().mean(dim=(1, 2, 3), keepdim=True)
         variance = self.noise_model.sigma.to(y).square().mean()
         lam = variance / power.clamp_min(torch.finfo(y.dtype).tiny)
-        solution = _conjugate_gradient(
-            lambda x: self.A_adjoint_A(x) + lam * x, zero_filled, steps=100, tolerance=1e-4
+        solution, _, _ = conjugate_gradient(
+            lambda x: self.A_adjoint_A(x) + lam * x, zero_filled, tol=1e-4, max_iter=100
         )
         return {"zero-filled": zero_filled, "CG-SENSE": solution}
 
@@ -292,7 +293,7 @@ class _Linear(torch.autograd.Function):
         return _Linear.apply(tangent, ctx.physics, ctx.mode)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, value: Tensor, physics: Any, mode: str) -> Any:
+    def vmap(info: Any, in_dims: Any, value: Tensor, physics: MultiCoilMRI, mode: str) -> Any:
         value = value.movedim(in_dims[0], 0)
         out = _Linear.apply(value.flatten(0, 1), physics, mode)
         return out.unflatten(0, value.shape[:2]), 0
@@ -315,25 +316,3 @@ def _accumulate(total: Tensor, maps: Tensor, z: Tensor) -> None:
         one = total[:, s]
         for coil_map, coil in zip(of_set, z.unbind(1), strict=True):
             one.addcmul_(coil_map, coil)
-
-
-def _conjugate_gradient(apply: Any, b: Tensor, steps: int, tolerance: float) -> Tensor:
-    # Solves apply(x) = b per item from x = 0, for a positive definite operator.
-    def dot(p: Tensor, q: Tensor) -> Tensor:
-        return (p * q).sum(dim=(1, 2, 3), keepdim=True)
-
-    x, r = torch.zeros_like(b), b
-    p, rho = r, dot(r, r)
-    target = tolerance**2 * rho
-    tiny = torch.finfo(b.dtype).tiny
-    for _ in range(steps):
-        if bool((rho <= target).all()):
-            break
-        q = apply(p)
-        # An item that is done keeps its solution: its steps are 0.
-        alpha = torch.where(rho > target, rho / dot(p, q).clamp_min(tiny), 0.0)
-        x = x + alpha * p
-        r = r - alpha * q
-        rho, old = dot(r, r), rho
-        p = r + rho / old.clamp_min(tiny) * p
-    return x

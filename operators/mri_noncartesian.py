@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.operators.base import Declared, MeasurementSpec
-from sciinv.operators.mri import _conjugate_gradient, _Linear
+from sciinv.operators.mri import _Linear
 from sciinv.operators.parts import mri_arguments
+from sciinv.solvers import conjugate_gradient
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}  # relative error that finufft may make
 
@@ -98,8 +99,8 @@ class NonCartesianMRI(Declared, LinearPhysics):
         power = gridded.square().mean(dim=(1, 2, 3), keepdim=True)
         variance = self.noise_model.sigma.to(y).square().mean()
         lam = variance / power.clamp_min(torch.finfo(y.dtype).tiny)
-        solution = _conjugate_gradient(
-            lambda x: self.A_adjoint(self.A(x)) + lam * x, self.A_adjoint(y), 100, 1e-4
+        solution, _, _ = conjugate_gradient(
+            lambda x: self.A_adjoint(self.A(x)) + lam * x, self.A_adjoint(y), tol=1e-4, max_iter=100
         )
         return {"gridding": gridded, "CG-SENSE": solution}
 

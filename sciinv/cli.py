@@ -12,7 +12,7 @@ from sciinv import __version__
 from sciinv.commands import alarm, operator, posterior, prior, start, workflow
 from sciinv.commands.output import print_error
 from sciinv.errors import SciinvError
-from sciinv.run.job import quiet_imports
+from sciinv.run.job import one_thread, quiet_imports
 
 app = typer.Typer(
     name="sciinv",
@@ -49,6 +49,7 @@ for part in (start, workflow, posterior, operator, prior, alarm):
 def main() -> None:
     """Run the command line; exit code 1 for a failure, 2 for a wrong call."""
     quiet_imports()
+    one_thread()
     try:
         app(prog_name="sciinv")
     except SciinvError as error:

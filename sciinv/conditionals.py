@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -30,12 +31,14 @@ class Moments:
         covariance: Its covariance; where `gradient` is given, only a scale for the proposals.
         gradient: ∇ log p(x0 | x_t) where it is not that of the Gaussian.
         components: p(x0 | x_t) itself, where it is a mixture in closed form.
+        scales: p(x0 | x_t) itself, where it is a scale mixture of Gaussians.
     """
 
     mean: Tensor
     covariance: Covariance
     gradient: Callable[[Tensor], Tensor] | None = field(default=None)
     components: Components | None = field(default=None)
+    scales: Any = field(default=None)
 
 
 class Conditional(ABC):
@@ -167,6 +170,46 @@ class Mixture(Conditional):
         return Moments(self.prior(x_t, sigma), covariance, components=components)
 
 
+class ScaleMixture(Conditional):
+    """p(x0 | x_t) as the scale mixture of Gaussians that it is under such a prior.
+
+    For a linear operator with Gaussian noise x0 is drawn given x_t and y by Gibbs sweeps. Other
+    kernels take the first two moments, which are computed when they are asked for.
+    """
+
+    name = "scales"
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__(prior)
+        if not hasattr(prior, "scales"):
+            raise ConfigError(
+                "Only a scale mixture knows p(x0 | x_t) as one",
+                where=type(prior).__name__,
+                expected="priors.ScaleMixture",
+                got=type(prior).__name__,
+                remedy="take another conditional (tweedie, local, spectral)",
+            )
+
+    def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
+        """Return the scale mixture, with its moments behind it."""
+        covariance = Deferred(lambda: self.prior.conditional_covariance(x_t, float(sigma)))
+        return _Late(self.prior, x_t, sigma, covariance)
+
+
+class _Late(Moments):
+    """Moments whose mean is computed when it is asked for: a draw by sweeps needs none."""
+
+    def __init__(self, prior: Any, x_t: Tensor, sigma: float, covariance: Covariance) -> None:
+        self._mean: Callable[[], Tensor] = lambda: prior(x_t, sigma)
+        self.covariance, self.gradient, self.components = covariance, None, None
+        self.scales = prior.scales(x_t, float(sigma))
+
+    @property
+    def mean(self) -> Tensor:  # type: ignore[override]
+        """E[x0 | x_t], [B, C, H, W]."""
+        return self._mean()
+
+
 class Score(Conditional):
     """∇ log p(x0 | x_t) = (x_t − x0)/σ_t² + s(·): the likelihood of x_t times a prior score.
 
@@ -229,7 +272,8 @@ class ReverseDraw(Conditional):
 
 
 _ALL: tuple[type[Conditional], ...] = (
-    Published, IsotropicWidth, SpectralWidth, LocalWidth, Tweedie, Mixture, Score, ReverseDraw,
+    Published, IsotropicWidth, SpectralWidth, LocalWidth, Tweedie, Mixture, ScaleMixture, Score,
+    ReverseDraw,
 )  # fmt: skip
 CONDITIONALS: dict[str, type[Conditional]] = {c.name: c for c in _ALL}
 
@@ -250,13 +294,15 @@ def build(conditional: str | Conditional, prior: Prior) -> Conditional:
 def best(prior: Prior) -> str:
     """Return the name of the best model of p(x0 | x_t) that a prior carries.
 
-    The mixture itself, or exact moments, where they are known in closed form; else the fitted
-    widths: local ones before stationary ones. Where a prior carries none, its stationary widths are
-    fitted to its own draws when the first chain starts: a network's Jacobian products are no
-    default, as they need not be symmetric or positive, and a chain on them can explode.
+    The mixture or scale mixture itself, or exact moments, where they are known in closed form; else
+    the fitted widths: local ones before stationary ones. Where a prior carries none, its stationary
+    widths are fitted to its own draws when the first chain starts: a network's Jacobian products
+    are no default, as they need not be symmetric or positive, and a chain on them can explode.
     """
     if hasattr(prior, "components"):
         return Mixture.name
+    if hasattr(prior, "scales"):
+        return ScaleMixture.name
     if type(prior).conditional_covariance is not Prior.conditional_covariance:
         return Tweedie.name
     return LocalWidth.name if prior.local is not None else SpectralWidth.name
@@ -273,6 +319,7 @@ __all__ = [
     "Moments",
     "Published",
     "ReverseDraw",
+    "ScaleMixture",
     "Score",
     "SpectralWidth",
     "Tweedie",

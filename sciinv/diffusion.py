@@ -37,12 +37,6 @@ def edm_grid(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) 
     return (top + ramp * (bottom - top)) ** rho
 
 
-def geometric_grid(sigma_max: float, sigma_min: float, levels: int) -> np.ndarray:
-    """Return noise levels of equal ratio, [levels], from sigma_max down to sigma_min."""
-    _check_grid(sigma_max, sigma_min, levels)
-    return np.geomspace(sigma_max, sigma_min, levels)
-
-
 def _check_grid(sigma_max: float, sigma_min: float, levels: int) -> None:
     if not (0 < sigma_min < sigma_max and levels >= 1):
         raise ConfigError(
@@ -56,11 +50,6 @@ def _check_grid(sigma_max: float, sigma_min: float, levels: int) -> None:
 def forward(x0: Tensor, sigma: float, streams: Streams) -> Tensor:
     """Return x_t ~ N(x0, σ² I): the forward process up to noise level σ."""
     return x0 + sigma * streams.randn(x0.shape[1:], x0)
-
-
-def forward_sde_step(x: Tensor, sigma: float, sigma_next: float, streams: Streams) -> Tensor:
-    """Return x at the higher level: dx = √(dσ²/dt) dw integrated exactly from σ to σ_next."""
-    return x + float(np.sqrt(sigma_next**2 - sigma**2)) * streams.randn(x.shape[1:], x)
 
 
 def probability_flow(
@@ -138,10 +127,6 @@ class VariancePreserving:
     def sigmas(self) -> np.ndarray:
         """σ_i = √((1 − ᾱ_i)/ᾱ_i), the noise level of x_t / √ᾱ_i."""
         return np.sqrt((1.0 - self.alpha_bar) / self.alpha_bar)
-
-    def index_of(self, sigma: float | np.ndarray) -> np.ndarray:
-        """Return the (fractional) step index whose noise level is σ, by log interpolation."""
-        return np.interp(np.log(sigma), np.log(self.sigmas), np.arange(len(self.alpha_bar)))
 
     def scale(self, sigma: float) -> float:
         """Return s = 1/√(1+σ²), with x_VP = s · x_VE."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from deepinv.optim import DataFidelity
-from deepinv.physics import GaussianNoise, NoiseModel, PoissonNoise
+from deepinv.physics import GaussianNoise, NoiseModel, Physics, PoissonNoise
 from torch import Tensor
 
 from sciinv.errors import OperatorError
@@ -69,11 +69,11 @@ class Likelihood(DataFidelity, ABC):
         """Return the reduced χ²: the mean squared whitened residual, [B]."""
         return self.residual(u, y).flatten(1).square().mean(1)
 
-    def fn(self, x: Tensor, y: Tensor, physics: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def fn(self, x: Tensor, y: Tensor, physics: Physics, *args: Any, **kwargs: Any) -> Tensor:
         """Return −log p(y | A x) up to a constant, [B] (deepinv's DataFidelity call)."""
         return self.nll(physics.A(x), y)
 
-    def grad(self, x: Tensor, y: Tensor, physics: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def grad(self, x: Tensor, y: Tensor, physics: Physics, *args: Any, **kwargs: Any) -> Tensor:
         """Return ∇_x of −log p(y | A x) by the operator's vjp; shape of x."""
         u = physics.A(x)
         with torch.enable_grad():
@@ -278,15 +278,23 @@ def log_constant(likelihood: Likelihood, y: Tensor) -> Tensor:
     return -(diagonal.log() + half_log).sum(-1).expand(len(y)).to(y.device)
 
 
-def per_row(physics: Any) -> bool:
+def _said(physics: Physics) -> tuple[Likelihood | None, NoiseModel | None]:
+    """Return what an operator, declared or not, says of its noise."""
+    own = getattr(physics, "likelihood", None)
+    return own if isinstance(own, Likelihood) else None, getattr(physics, "noise_model", None)
+
+
+def per_row(physics: Physics) -> bool:
     """Whether the operator's noise has a level for each row of a measurement (deepinv's may)."""
-    if isinstance(getattr(physics, "likelihood", None), Likelihood):
-        return False
-    model = getattr(physics, "noise_model", None)
-    return isinstance(model, GaussianNoise) and torch.as_tensor(model.sigma).numel() > 1
+    own, model = _said(physics)
+    return (
+        own is None
+        and isinstance(model, GaussianNoise)
+        and torch.as_tensor(model.sigma).numel() > 1
+    )
 
 
-def of(physics: Any, item: int = 0, items: int = 1) -> Likelihood:
+def of(physics: Physics, item: int = 0, items: int = 1) -> Likelihood:
     """Return the likelihood of an operator: its own, or the one its noise model implies.
 
     Args:
@@ -298,10 +306,9 @@ def of(physics: Any, item: int = 0, items: int = 1) -> Likelihood:
         OperatorError: The operator carries no noise, or a noise that is not supported, or levels
             that are not one per row.
     """
-    own = getattr(physics, "likelihood", None)
-    if isinstance(own, Likelihood):
+    own, model = _said(physics)
+    if own is not None:
         return own
-    model = getattr(physics, "noise_model", None)
     if isinstance(model, WeightedNoise):
         return Gaussian(model.sigma)
     if isinstance(model, GaussianNoise):

@@ -10,8 +10,8 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.likelihoods import Gaussian, Likelihood
-from sciinv.noise import relative_precision, scaled
-from sciinv.operators.base import declared
+from sciinv.noise import relative_precision
+from sciinv.operators.base import Operator, declared
 from sciinv.solvers import Linearised, dense_rows, normal_symbol
 
 # What is left out of F x is this share of its largest part: far below the noise of any datum.
@@ -38,7 +38,7 @@ class Problem:
     """
 
     y: Tensor
-    physics: Any
+    physics: Operator
     likelihood: Likelihood
     linear: bool
     rows: Tensor | None = None
@@ -74,18 +74,6 @@ class Problem:
         if physics is not None:  # its rows differ from lane to lane, so its products are used
             other.physics, other.rows, other.cache = physics, None, {"reduced": None}
         return other
-
-    def with_noise(self, scale: Tensor, index: Tensor | None = None) -> Problem:
-        """Return the problem with the declared noise times a factor per lane; see `noise.Scaled`.
-
-        Args:
-            scale: s, [B], or [B, groups] with the group of each component in `index`.
-            index: Group of each component, broadcasts to y without its batch.
-
-        Raises:
-            ConfigError: The noise is not Gaussian.
-        """
-        return self.altered(scaled((self.nominal or self).likelihood, scale, index))
 
     def symbol(self, lin: Linearised, like: Tensor) -> Tensor:
         """Return H(k), the stationary part of Āᵀ Ā of a linear operator; computed once.

@@ -14,13 +14,14 @@ FOLDERS = {"sciinv": REPO / "sciinv", "sciinv.operators": REPO / "operators"}
 
 # Lower floors know nothing of higher ones. Every module stands on one; the list is closed.
 FLOORS = [
-    ["errors", "seeds", "registry"],
+    ["errors", "seeds", "registry", "arithmetic"],
     ["covariances", "likelihoods", "noise", "diffusion", "units", "metrics"],
+    ["solvers"],
     ["priors", "operators"],
     ["readers"],
     ["images"],
     ["config", "store"],
-    ["problem", "solvers", "conditionals"],
+    ["problem", "conditionals"],
     ["kernels"],
     ["samplers"],
     ["quantities", "uncertainty"],

@@ -117,16 +117,6 @@ class Geometry:
             return 1.0
         return self.source_detector_mm / float(self.source_origin_mm)  # type: ignore[arg-type]
 
-    @property
-    def field_of_view_mm(self) -> float:
-        """Diameter of the disc around the axis that every view sees completely, mm."""
-        edge = min(self.u[-1], -self.u[0]) + self.detector_mm / 2
-        if self.kind == "fan":
-            edge = float(self.source_origin_mm) * np.sin(  # type: ignore[arg-type]
-                np.arctan(edge / self.source_detector_mm)
-            )
-        return max(0.0, 2.0 * float(edge))
-
     def position(self, theta: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the pixels' lateral coordinate t and depth h, mm, each [rows · columns].
 

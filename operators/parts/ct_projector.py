@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -327,11 +327,6 @@ class Projector:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Projector:
         return self  # the matrices never change: copies of an operator share them
-
-    def with_angles(self, angles: np.ndarray) -> Projector:
-        """Return a projector of the same scan at other view angles, degrees."""
-        scan = replace(self.geometry, angles=angles)
-        return Projector(scan, self.model, self.memory_limit_mb)
 
 
 class _Block:

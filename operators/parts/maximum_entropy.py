@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.errors import DivergenceError
@@ -18,7 +19,7 @@ FLOOR = 1e-9  # of the peak: keeps ln x finite where a Gaussian prior has fallen
 
 
 def maximum_entropy(
-    physics: Any,
+    physics: Physics,
     y: Tensor,
     flux: Tensor,
     *,
@@ -66,7 +67,7 @@ def maximum_entropy(
 
 
 def _one(
-    physics: Any,
+    physics: Physics,
     y: Tensor,
     prior: Tensor,
     weight: float,

@@ -28,10 +28,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import conditionals, likelihoods
@@ -69,7 +69,7 @@ class Evidence:
 def log_evidence(
     draws: Tensor,
     prior: Prior,
-    physics: Any,
+    physics: Physics,
     y: Tensor,
     conditional: str | conditionals.Conditional = "tweedie",
     levels: int = LEVELS,

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import metrics
@@ -69,7 +70,7 @@ class Calibration:
 
 def run(
     sampler: Sampler,
-    physics: Any,
+    physics: Physics,
     truths: Tensor,
     draws: int = 16,
     seed: int = 0,

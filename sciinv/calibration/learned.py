@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv import calibration, metrics, plots
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.calibration.operators import operator
 from sciinv.priors.learned.network import LearnedPrior
+from sciinv.quantities.holes import holes_of
 from sciinv.samplers import DAPS
 from sciinv.samplers.base import Sampler
 from sciinv.store.atomic import write_file
@@ -111,7 +112,7 @@ def quantities_of(prior: LearnedPrior) -> dict[str, Callable[[np.ndarray], np.nd
         }
     if kind == "discs":
         return {
-            "area of the holes, mm²": _each(lambda a: _holes(a, pixel)),
+            "area of the holes, mm²": _each(lambda a: holes_of(a[0], pixel**2)[1]),
             "mean of the inner disc, 1/mm": _each(
                 lambda a: float(a[0][_disc(a, 15 / pixel)].mean())
             ),
@@ -140,14 +141,6 @@ def _ring(a: np.ndarray, pixel: float) -> float:
     from sciinv.quantities.ringfit import ring_parameters
 
     return float(ring_parameters(a[:1], pixel).diameter[0])
-
-
-def _holes(a: np.ndarray, pixel: float) -> float:
-    """Area without material inside the outline of the material, mm²."""
-    from scipy.ndimage import binary_fill_holes
-
-    material = a[0] > 0.5 * np.quantile(a[0], 0.9)
-    return float((binary_fill_holes(material) & ~material).sum()) * pixel**2
 
 
 def _magnitude(a: np.ndarray, side: int) -> float:
@@ -191,6 +184,7 @@ def match(
     return math.exp(min(tried, key=lambda pair: abs(pair[1]))[0])
 
 
+@fixed_arithmetic()
 def run(
     prior: str | Path,
     out: str | Path,
@@ -233,7 +227,6 @@ def run(
 
     name = f"{Path(prior).stem}-{kind}"
     check_new([Path(out) / f"{name}{end}" for end in (".json", ".png")], overwrite)
-    torch.set_num_threads(1)
     model = load(prior)
     physics = operator(kind, model, noise, seed)
     settings = dict(settings)

@@ -20,15 +20,16 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import likelihoods
 from sciinv.errors import ConfigError, DataError, OperatorError
 from sciinv.likelihoods import Gaussian
+from sciinv.operators.base import declared
 from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams, stream_seed
 
@@ -59,7 +60,7 @@ class Predictive:
 
 def predictive_check(
     sampler: Sampler,
-    physics: Any,
+    physics: Physics,
     y: Tensor,
     draws: int = 39,
     seed: int = 0,
@@ -108,7 +109,9 @@ def predictive_check(
     return Predictive(p, chi2, int(out.sum()), blocks, draws)
 
 
-def left_out(physics: Any, y: Tensor, share: float = SHARE, seed: int = 0) -> tuple[Tensor, str]:
+def left_out(
+    physics: Physics, y: Tensor, share: float = SHARE, seed: int = 0
+) -> tuple[Tensor, str]:
     """Return which values [1, …] are left out, and what the blocks are called.
 
     Blocks are whole stretches along the measurement's dimension of `BLOCKS` (all coils and both
@@ -120,8 +123,8 @@ def left_out(physics: Any, y: Tensor, share: float = SHARE, seed: int = 0) -> tu
     sd = _noise(physics).sd
     assert sd is not None
     valid = torch.isfinite(sd).to(y.device).expand_as(y)
-    spec = getattr(physics, "measurement_spec", None)
-    dims = tuple(spec.dims) if spec is not None else ()
+    spec = declared(physics, y).measurement_spec
+    dims = () if spec is None else tuple(spec.dims)
     name = next((d for d in BLOCKS if d in dims), None)
     if name is None:
         by_block = valid.flatten()[None]
@@ -148,7 +151,7 @@ def left_out(physics: Any, y: Tensor, share: float = SHARE, seed: int = 0) -> tu
     return mask.reshape(shape).to(y.device).expand_as(y) & valid, BLOCKS.get(name or "", "values")
 
 
-def without(physics: Any, y: Tensor, out: Tensor) -> Any:
+def without(physics: Physics, y: Tensor, out: Tensor) -> Physics:
     """Return the operator with infinite noise at the left-out data, as data without value have."""
     noise = _noise(physics)
     assert noise.sd is not None
@@ -191,7 +194,7 @@ def conformal(
     return float(1 + (score[1:] >= score[0]).sum()) / len(pool), float(score[0])
 
 
-def _noise(physics: Any) -> Gaussian:
+def _noise(physics: Physics) -> Gaussian:
     noise = likelihoods.of(physics)
     if not isinstance(noise, Gaussian) or noise.sd is None:
         raise OperatorError(

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import likelihoods
@@ -66,7 +67,7 @@ class Found:
 
 def find_inflate(
     build: Callable[[float], Sampler],
-    physics: Any,
+    physics: Physics,
     truths: Tensor,
     start: float,
     seed: int = 0,
@@ -115,7 +116,7 @@ def _move(done: list[Pass], best: Pass) -> float:
 
 
 def _pass(
-    sampler: Sampler, kappa: float, physics: Any, truths: Tensor, y: Tensor, seed: int
+    sampler: Sampler, kappa: float, physics: Physics, truths: Tensor, y: Tensor, seed: int
 ) -> Pass:
     """Draw a pair of each truth in one batch, and compare."""
     like = torch.zeros(len(y), *truths.shape[1:], dtype=y.dtype, device=y.device)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import likelihoods
 from sciinv.seeds import Streams
 
 
-def simulate(physics: Any, truths: Tensor, seed: int = 0) -> Tensor:
+def simulate(physics: Physics, truths: Tensor, seed: int = 0) -> Tensor:
     """Return y ~ p(y | x0) for each truth, one random stream each."""
     streams = Streams([(seed, "noise", k) for k in range(len(truths))])
     with torch.no_grad():

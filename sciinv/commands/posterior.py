@@ -156,10 +156,14 @@ def summarize(
     memory: Annotated[
         int | None, typer.Option(min=1, help="MiB that draws and maps may take, per process.")
     ] = None,
+    modes: Annotated[
+        bool, typer.Option("--modes", help="Say whether the draws fall into several kinds.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Mean, standard deviation, quantiles and the field's quantities of a posterior store."""
     from sciinv.steps.summarize import summarize as summarize_store
+    from sciinv.uncertainty import as_dataset
 
     display = {"transform": transform, "thresholds": threshold or [], "align": align}
     if quantile:
@@ -174,7 +178,24 @@ def summarize(
         memory=memory * 2**20 if memory else None,
         overwrite=overwrite,
     )
+    for item in range(as_dataset(posterior).sizes["item"]) if modes else ():
+        typer.echo(f"item {item}: {_kinds(posterior, item)}")
     typer.echo(out)
+
+
+def _kinds(posterior: Path, item: int) -> str:
+    """Return in words how the draws of an item fall into modes."""
+    from sciinv.uncertainty.modes import modes
+
+    found = modes(posterior, item)
+    if found.sizes["mode"] == 1:
+        return "one mode"
+    shares = " / ".join(f"{100 * w:.0f} %" for w in found["weight"].values)
+    return (
+        f"{found.sizes['mode']} modes, {shares} of the draws (silhouette "
+        f"{float(found['silhouette']):.2f}; as large in {100 * float(found['chance']):.0f} % of "
+        "Gaussian clouds)"
+    )
 
 
 def report(

@@ -10,7 +10,7 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.covariances import Covariance, Implicit
 from sciinv.errors import ConfigError, DivergenceError
-from sciinv.kernels import mixture
+from sciinv.kernels import mixture, scales
 from sciinv.kernels.base import Draw, Kernel, Level
 from sciinv.likelihoods import Gaussian
 from sciinv.problem import Problem
@@ -54,6 +54,8 @@ class Exact(Kernel):
     def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return one exact draw per lane."""
         self._check(moments, problem)
+        if moments.scales is not None:
+            return Draw(scales.draw(moments.scales, problem, streams))
         m, c = moments.mean, moments.covariance
         if moments.components is not None and m[0].numel() <= mixture.MOST_PIXELS:
             return Draw(mixture.draw(moments.components, problem, streams, m))

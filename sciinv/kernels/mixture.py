@@ -49,7 +49,7 @@ def _posterior(
     F_k F_kᵀ = I + L_kᵀ Āᵀ Ā L_k.
     """
     lin, u = problem.linearise(torch.zeros_like(like))
-    n = _normal(lin, problem, like)
+    n = normal(lin, problem, like)
     data = problem.likelihood.residual(torch.zeros_like(u), problem.y)  # W y
     h = lin.adjoint(data, like).flatten(1).double()
     root, factor = _factors(components, n, problem)
@@ -65,7 +65,7 @@ def _posterior(
     return log_w, half, root, factor
 
 
-def _normal(lin: Linearised, problem: Problem, like: Tensor) -> Tensor:
+def normal(lin: Linearised, problem: Problem, like: Tensor) -> Tensor:
     """Return Āᵀ Ā, [D, D], double precision; computed once."""
     if "normal" not in problem.cache:
         d = like[0].numel()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from sciinv.covariances import Implicit
 from sciinv.errors import ConfigError
 from sciinv.kernels import reduced
 from sciinv.kernels.base import Draw, Kernel, Level
-from sciinv.kernels.chain import effective_size, metropolis
+from sciinv.kernels.chain import Chain
 from sciinv.kernels.exact import correct
 from sciinv.problem import Problem, per_lane
 from sciinv.seeds import Streams
@@ -78,25 +76,18 @@ class GaussNewton(Kernel):
             return nll - 0.5 * e_lin(x).square().flatten(1).sum(1), nll
 
         mu = draw(noise=False)
-        x = mu
-        value, nll = phi(x)
+        value, nll = phi(mu)
         log_b = torch.zeros_like(value)
-        accepted, trace = torch.zeros_like(value), []
-        for move in range(self.moves):
+        chain = Chain((mu, value), nll, self.moves, reduced.ACCEPTANCE)
+        for _ in range(self.moves):
+            x, value = chain.state
             bb = per_lane(log_b.exp(), x)
             step = draw(noise=True) - mu
             x_new = mu + (1 - bb.square()).clamp_min(0).sqrt() * (x - mu) + bb * step
             value_new, nll_new = phi(x_new)
-            log_a = value - value_new
-            take, rate = metropolis(log_a, streams, x)
-            x = torch.where(per_lane(take, x), x_new, x)
-            value = torch.where(take, value_new, value)
-            nll = torch.where(take, nll_new, nll)
-            trace.append(nll)
-            accepted += take
-            log_b = (log_b + (rate - 0.4) * 2.0 / math.sqrt(1 + move)).clamp(-5.0, 0.0)
-        stats = {"acceptance": accepted / self.moves, "ess": effective_size(trace or [nll])}
-        return Draw(x, stats | {"residual": residual})
+            change = chain.offer(value - value_new, (x_new, value_new), nll_new, streams, x)
+            log_b = (log_b + change).clamp(reduced.SMALLEST, 0.0)
+        return Draw(chain.state[0], chain.stats() | {"residual": residual})
 
     @staticmethod
     def _whitened(problem: Problem, lin: Linearised, u: Tensor) -> Tensor:
@@ -120,7 +111,7 @@ class GaussNewton(Kernel):
             step = torch.ones_like(best)
             moved = ~active  # a lane that has arrived stands still, whatever its neighbours do
             before, z_next = best, z
-            for _ in range(6):
+            for _ in range(reduced.HALVINGS):
                 z_try = z + per_lane(step, z) * (z_full - z)
                 value = problem.nll(m + c.sqrt(z_try)) + 0.5 * z_try.square().flatten(1).sum(1)
                 better = ~moved & torch.isfinite(value) & (value < best)

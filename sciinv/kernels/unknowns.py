@@ -26,10 +26,10 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.errors import ConfigError, OperatorError
 from sciinv.kernels.base import Draw, Level
-from sciinv.kernels.chain import metropolis
+from sciinv.kernels.chain import Chain
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
-from sciinv.operators.base import Unknown, declared
+from sciinv.operators.base import Operator, Unknown, declared
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 from sciinv.solvers import solve_dual
@@ -80,8 +80,8 @@ class Unknowns:
             ConfigError: The noise has no scale to draw.
             OperatorError: An unknown is declared that cannot be drawn.
         """
-        physics: Any = problem.physics
-        unknowns = tuple(getattr(physics, "unknowns", ()))
+        physics: Operator = problem.physics
+        unknowns = physics.unknowns
         if noise != "drawn" and not unknowns:
             return None
         _check(unknowns, physics, problem.likelihood)
@@ -90,7 +90,7 @@ class Unknowns:
         offsets = sorted((u for u in unknowns if u.groups is not None), key=_many)
         means = [u.mean for u in parameters]
         theta = torch.tensor(means, dtype=torch.float64, device=like.device).expand(len(like), -1)
-        index = getattr(physics, "noise_groups", None) if noise == "drawn" else None
+        index = physics.noise_groups if noise == "drawn" else None
         scale = None
         if noise == "drawn":
             groups = () if index is None else (int(index.max()) + 1,)
@@ -225,23 +225,22 @@ class Unknowns:
             """Return −log q(δ) up to a constant, [B]."""
             return 0.5 * (factor.mT @ (d - mode)[..., None]).square().sum((1, 2))
 
-        accepted = torch.zeros_like(value)
+        chain = Chain((delta,), value, MOVES)
         for move in range(MOVES):
+            (delta,) = chain.state
             noise = streams.randn(mode.shape[1:], mode)[..., None]
             step = torch.linalg.solve_triangular(factor.mT, noise, upper=True).squeeze(-1)
             walk = move % 2 == 1  # from where it is: leaves places that the mode's width calls far
             new = (delta if walk else mode) + step
             there = line.energy(new)
-            log_a = value - there
+            log_a = chain.nll - there
             if not walk and not early:
                 log_a = log_a - (proposal(delta) - proposal(new))
-            take, _ = metropolis(log_a, streams, x0)
-            delta = torch.where(take[:, None], new, delta)
-            value = torch.where(take, there, value)
-            accepted += take
+            chain.offer(log_a, (new,), there, streams, x0)
+        (delta,) = chain.state
         x0 = line.image(line.answer(delta))
         self.theta = self.theta + delta
-        return x0, (accepted / MOVES).to(x0)
+        return x0, chain.stats()["acceptance"].to(x0)
 
 
 class _Line:
@@ -337,10 +336,10 @@ def _many(unknown: Unknown) -> bool:
     return int(unknown.groups.max()) == 0
 
 
-def _check(unknowns: tuple[Unknown, ...], physics: Any, likelihood: Likelihood) -> None:
+def _check(unknowns: tuple[Unknown, ...], physics: Operator, likelihood: Likelihood) -> None:
     """Refuse unknowns that cannot be drawn."""
     name = type(physics).__name__
-    if any(u.groups is None for u in unknowns) and not hasattr(physics, "at"):
+    if any(u.groups is None for u in unknowns) and physics.at is None:
         raise OperatorError(
             "The operator declares an unknown but not how it depends on it",
             where=name,

@@ -1,4 +1,4 @@
-"""Diffusion priors p(x0): closed-form Gaussian and mixture, learned networks; load and save."""
+"""Diffusion priors p(x0): Gaussians, mixtures, scale mixtures, learned networks; load and save."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sciinv.priors.learned.files import save
     from sciinv.priors.learned.network import LearnedPrior
     from sciinv.priors.mixture import GaussianMixture
+    from sciinv.priors.scales.prior import ScaleMixture
     from sciinv.priors.wrapped.load import load
     from sciinv.priors.wrapped.prior import WrappedPrior
 
@@ -19,11 +20,21 @@ _WHERE = {
     "GaussianMixture": "mixture",
     "LearnedPrior": "learned.network",
     "Prior": "base",
+    "ScaleMixture": "scales.prior",
     "load": "wrapped.load",
     "WrappedPrior": "wrapped.prior",
     "save": "learned.files",
 }
-__all__ = ["Gaussian", "GaussianMixture", "LearnedPrior", "Prior", "WrappedPrior", "load", "save"]
+__all__ = [
+    "Gaussian",
+    "GaussianMixture",
+    "LearnedPrior",
+    "Prior",
+    "ScaleMixture",
+    "WrappedPrior",
+    "load",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ def holes(image: xr.DataArray) -> Found:
     without material, of at least 4 pixels, that does not touch the edge of the image.
     """
     area = _pixel(image) ** 2
-    found = np.array([_holes(draw, area) for draw in image.isel(channel=0).values])
+    found = np.array([holes_of(draw, area) for draw in image.isel(channel=0).values])
     units = str(image["x"].attrs.get("units", "px"))
     return {
         "Holes": Quantity(found[:, 0]),
@@ -29,7 +29,15 @@ def holes(image: xr.DataArray) -> Found:
     }
 
 
-def _holes(draw: np.ndarray, area: float) -> tuple[float, float, float, float]:
+def holes_of(draw: np.ndarray, area: float) -> tuple[float, float, float, float]:
+    """Return holes, their area, the material's area and its value, of one image [y, x].
+
+    The one definition, for reports and calibration alike: see `holes`. NaN without material.
+
+    Args:
+        draw: The image.
+        area: Of a pixel.
+    """
     top = float(np.quantile(draw, 0.99))
     if not top > 0:
         return (math.nan,) * 4

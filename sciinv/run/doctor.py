@@ -100,7 +100,17 @@ def _torch() -> Iterator[Finding]:
         return
     yield Finding("torch and torchvision", "ok", "belong together")
     threads = torch.get_num_threads()
-    yield Finding("threads", "ok", f"{threads} in torch, {os.cpu_count()} cores; sampling uses 1")
+    one = Finding("threads", "ok", f"1 in torch, as draws take; {os.cpu_count()} cores for jobs")
+    yield (
+        one
+        if threads == 1
+        else Finding(
+            "threads",
+            "note",
+            f"{threads} in torch though a command asks for 1",
+            "unset what sets them",
+        )
+    )
     if torch.cuda.is_available():
         yield Finding("GPU", "ok", torch.cuda.get_device_name())
     else:

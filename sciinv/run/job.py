@@ -36,6 +36,17 @@ def quiet_imports() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
+def one_thread() -> None:
+    """Let torch and the linear algebra under it compute on one CPU thread in this process.
+
+    For the entry of a job or a command, before torch is imported: draws are the same whatever the
+    number of threads, and Snakemake runs as many jobs beside each other as there are cores.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:  # too late for the variable
+        sys.modules["torch"].set_num_threads(1)
+
+
 @contextmanager
 def guard(log: str | Path) -> Iterator[Say]:
     """Run a job's body with its log; end the process with a message where it fails.
@@ -52,6 +63,7 @@ def guard(log: str | Path) -> Iterator[Say]:
         A function that writes a line, with the time, to the log.
     """
     quiet_imports()
+    one_thread()
     path = Path(log)
     path.parent.mkdir(parents=True, exist_ok=True)
     refusal = path.with_name(f".{path.name}.refused")

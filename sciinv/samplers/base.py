@@ -12,17 +12,18 @@ import numpy as np
 import torch
 import xarray as xr
 from deepinv.models.base import Reconstructor
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import likelihoods, units
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.errors import ConfigError, DivergenceError
 from sciinv.kernels import Level
 from sciinv.kernels.unknowns import Unknowns
-from sciinv.operators.base import declared, image_shape
+from sciinv.operators.base import Operator, declared, image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.samplers import checks, outliers
-from sciinv.samplers.arithmetic import fixed_arithmetic
 from sciinv.seeds import Streams, at_least, whole
 
 Progress = Callable[[int, int], None]
@@ -138,7 +139,7 @@ class Sampler(Reconstructor):
         nfe = float(self.prior.evaluations - before)
         return end.x0, {"nfe": nfe, **means.result(), **own}
 
-    def forward(self, y: Tensor, physics: Any, seed: int = 0, **kwargs: Any) -> Tensor:
+    def forward(self, y: Tensor, physics: Physics, seed: int = 0, **kwargs: Any) -> Tensor:
         """Return one draw per item, [B, C, H, W] (deepinv's reconstructor call)."""
         if kwargs:
             raise ConfigError(
@@ -154,7 +155,7 @@ class Sampler(Reconstructor):
     def sample(
         self,
         y: Tensor,
-        physics: Any,
+        physics: Physics,
         draws: int | Sequence[int] = 1,
         seed: int = 0,
         batch_size: int | None = None,
@@ -280,7 +281,7 @@ class Sampler(Reconstructor):
             out[key] = np.broadcast_to(number, (len(lanes), *number.shape[1:]))
         return x0.cpu().numpy(), out
 
-    def diverged(self, physics: Any, level: int, sigma: float) -> DivergenceError:
+    def diverged(self, physics: Physics, level: int, sigma: float) -> DivergenceError:
         """Return the error of a chain that left the finite numbers."""
         return DivergenceError(
             "A chain left the finite numbers",
@@ -297,7 +298,7 @@ class Sampler(Reconstructor):
         stats: Mapping[str, Mapping[tuple[int, int], Any]],
         numbers: list[int],
         items: list[int],
-        physics: Any,
+        physics: Physics,
         seed: int,
     ) -> xr.Dataset:
         rows: Iterable[int] = range(len(items))
@@ -329,7 +330,7 @@ def _silent(level: int) -> None:
     """Tell nothing of a level: tries beyond the first are not in the count of levels."""
 
 
-def _declared_unknowns(physics: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+def _declared_unknowns(physics: Operator) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return by name the dimension of an unknown's values and what is known of it."""
     known: dict[str, tuple[str, dict[str, Any]]] = {
         "noise_scale": (
@@ -337,7 +338,7 @@ def _declared_unknowns(physics: Any) -> dict[str, tuple[str, dict[str, Any]]]:
             {"units": "1", "long_name": "noise sd ÷ declared", "unknown": 1},
         )
     }
-    for u in getattr(physics, "unknowns", ()):
+    for u in physics.unknowns:
         attrs = {"units": u.units, "prior_mean": u.mean, "prior_sd": u.sd, "unknown": 1}
         known[u.name] = (u.dim, attrs)
     return known

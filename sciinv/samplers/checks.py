@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from sciinv.errors import ConfigError, DivergenceError, OperatorError
+from sciinv.likelihoods import Gaussian, Likelihood
+from sciinv.operators.base import Operator
 
 EXPLODED = 20.0  # root mean square of a draw ÷ that of its class, above which a chain has exploded
 HIDDEN = 0.5  # first noise ÷ root mean square of the class, below which its images show through
 
 
-def kind(y: Any, physics: Any) -> None:
+def kind(y: Any, physics: Operator) -> None:
     """Raise `OperatorError` unless y is a real tensor of single or double precision with values."""
     got, remedy = None, "convert it with torch.as_tensor(y).float()"
     if not isinstance(y, Tensor):
@@ -35,7 +37,7 @@ def kind(y: Any, physics: Any) -> None:
         )
 
 
-def finite(y: Tensor, physics: Any) -> None:
+def finite(y: Tensor, physics: Operator) -> None:
     """Raise `OperatorError` unless y fits the operator and is finite."""
     physics.check_measurement(y)
     if not bool(torch.isfinite(y).all()):
@@ -48,9 +50,9 @@ def finite(y: Tensor, physics: Any) -> None:
         )
 
 
-def carries_data(likelihood: Any, physics: Any) -> None:
+def carries_data(likelihood: Likelihood, physics: Operator) -> None:
     """Raise `OperatorError` where every sample has infinite noise: χ² would be 0/0."""
-    sd = getattr(likelihood, "sd", None)
+    sd = likelihood.sd if isinstance(likelihood, Gaussian) else None
     if sd is not None and not bool(torch.isfinite(sd).any()):
         raise OperatorError(
             "The measurement carries no data: its noise is infinite everywhere",
@@ -83,7 +85,7 @@ def first_noise(sampler: Any) -> None:
         )
 
 
-def drawn(x0: Tensor, sampler: Any, physics: Any) -> None:
+def drawn(x0: Tensor, sampler: Any, physics: Operator) -> None:
     """Raise `DivergenceError` for draws of a size that no image of the prior's class has."""
     prior = sampler.prior
     if prior.typical is None:

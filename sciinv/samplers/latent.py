@@ -69,7 +69,7 @@ class LatentOperator(Declared, Physics):
         OperatorError: G does not give the operator's image, or is not linear though it says so.
     """
 
-    def __init__(self, physics: Any, autoencoder: Autoencoder) -> None:
+    def __init__(self, physics: Physics, autoencoder: Autoencoder) -> None:
         physics = declared(physics)
         super().__init__(noise_model=physics.noise_model)
         self.physics, self.decode = physics, autoencoder.decode
@@ -105,7 +105,7 @@ class LinearLatentOperator(LatentOperator, LinearPhysics):
         return self.A_adjoint(v)
 
 
-def operator_of(physics: Any, autoencoder: Autoencoder, like: Tensor) -> LatentOperator:
+def operator_of(physics: Physics, autoencoder: Autoencoder, like: Tensor) -> LatentOperator:
     """Return A∘G, linear where both are; `like` has the dtype and device to check G with.
 
     Raises:
@@ -149,7 +149,7 @@ class LatentSampler(Reconstructor):
         super().__init__()
         self.sampler, self.autoencoder = sampler, autoencoder
 
-    def forward(self, y: Tensor, physics: Any, seed: int = 0) -> Tensor:
+    def forward(self, y: Tensor, physics: Physics, seed: int = 0) -> Tensor:
         """Return one draw per item, [B, C, H, W] (deepinv's reconstructor call)."""
         images = self.sample(y, physics, draws=1, seed=seed)["image"].values
         return torch.as_tensor(images[0]).to(y)
@@ -157,7 +157,7 @@ class LatentSampler(Reconstructor):
     def sample(
         self,
         y: Tensor,
-        physics: Any,
+        physics: Physics,
         draws: int | Sequence[int] = 1,
         seed: int = 0,
         items: Sequence[int] | None = None,

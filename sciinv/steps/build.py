@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import operators, priors, samplers, units
@@ -44,7 +45,7 @@ def gaussian_power(shape: tuple[int, int], sd: float, length: float) -> Tensor:
 
 def build(
     measurement: xr.Dataset, operator: Operator, item: int = 0, device: str = "cpu"
-) -> tuple[Any, Tensor]:
+) -> tuple[Physics, Tensor]:
     """Return the operator, `Declared`, and the measurement [1, …] of one item, on a device.
 
     An operator that says nothing of its image gets pixels without a unit, numbered from the centre.

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sciinv import calibration, metrics, plots, samplers, store
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.steps.sample import build, load_prior
 from sciinv.store.atomic import write_file
 
 
+@fixed_arithmetic()
 def calibrate(
     measurement: str | Path,
     out: str | Path,
@@ -54,7 +55,6 @@ def calibrate(
     store.check_new(
         [folder / n for n in ("calibration.json", "ranks.npy", "calibration.png")], overwrite
     )
-    torch.set_num_threads(1)
     physics, _ = build(store.open_measurement(measurement), operator)
     spec = physics.image_spec
     model = load_prior(prior, spec.shape, spec.units)

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sciinv import likelihoods, store, units
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.errors import OperatorError
@@ -71,7 +69,6 @@ def check(
     }
     if sampler is not None and sampler.settings.get("micro_batch") == "auto":
         _check_device(device)
-        torch.set_num_threads(1)
         physics, y, model = physics.to(device), y.to(device), model.to(device)
         few = {"dps": {"steps": 2}, "langevin": {"iterations": 2}}.get(sampler.kind, {"levels": 2})
         given = {k: v for k, v in sampler.settings.items() if (k, v) != ("inflate", "auto")}

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from deepinv.physics import Physics
 
 from sciinv import likelihoods, priors, samplers, store
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.calibration import evidence, predictive, typicality, verdict
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate
@@ -21,6 +23,7 @@ from sciinv.store.atomic import write_file
 Progress = Callable[[int, int], None]
 
 
+@fixed_arithmetic()
 def check_prior(
     measurement: str | Path,
     out: str | Path | None = None,
@@ -62,7 +65,6 @@ def check_prior(
     if not 0 < rate < 1:
         raise ConfigError("The rate of false alarms is a share", expected="0 < rate < 1",
                           got=rate, remedy="take 0.05")  # fmt: skip
-    torch.set_num_threads(1)
     dataset = store.open_measurement(measurement)
     if not 0 <= item < dataset.sizes["item"]:
         raise ConfigError(
@@ -148,7 +150,7 @@ def own_images(prior: Prior, model: priors.Prior, shape: tuple[int, int, int]) -
 
 
 def _evidence(
-    post: Any, x: torch.Tensor, run: Any, model: priors.Prior, physics: Any, y: Any, seed: int
+    post: Any, x: torch.Tensor, run: Any, model: priors.Prior, physics: Physics, y: Any, seed: int
 ) -> tuple[float | None, float | None]:
     """Return the log evidence and its error, nats, as far as they are known."""
     if isinstance(run, samplers.Particles):

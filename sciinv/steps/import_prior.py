@@ -83,7 +83,8 @@ def import_prior(
     if said["kind"] == "edm":
         said = {"sigma_min": 0.002, "sigma_max": 80.0, **said}
     _write(output, said)
-    prior = load.load(output)  # says what does not fit before any draw
+    # Says what does not fit before any draw; a file of code is one that the user named just now.
+    prior = load.load(output, run="network" in given)
     if images is None and draws == 0:
         say("no widths: conditional tweedie or score works, spectral and isotropic do not")
         return output

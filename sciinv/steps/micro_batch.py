@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from deepinv.physics import Physics
 
 from sciinv.errors import WorkflowError
 
@@ -52,7 +53,7 @@ def halving(
             say(f"out of memory: micro-batches of {micro_batch} draws from here on")
 
 
-def probe(sampler: Callable[[int], Any], y: Any, physics: Any) -> int:
+def probe(sampler: Callable[[int], Any], y: Any, physics: Physics) -> int:
     """Return the largest micro-batch, 64, 32, …, 1, of which one chain runs to its end.
 
     Args:

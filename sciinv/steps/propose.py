@@ -222,7 +222,6 @@ def _gaussian(seen: Seen) -> dict[str, Any]:
     mean, sd = 0.0, 1.0
     if len(image.channels) == 1 and seen.dataset.attrs["operator"] == "ct":
         physics, y = build(seen.dataset, Operator())
-        torch.set_num_threads(1)
         with torch.no_grad():
             seen_by = physics.A(torch.ones(1, *image.shape))
             level = float((seen_by * y).sum() / (seen_by**2).sum())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from deepinv.physics import Physics
 
 from sciinv import likelihoods, report, store, uncertainty
 from sciinv.config import Operator
@@ -163,7 +164,7 @@ def _raw(dataset: xr.Dataset) -> dict[str, str]:
     return rows
 
 
-def _described(dataset: xr.Dataset, physics: Any) -> dict[str, str]:
+def _described(dataset: xr.Dataset, physics: Physics) -> dict[str, str]:
     """Return the rows on what was measured."""
     sizes = {k: v for k, v in dataset["y"].sizes.items() if k != "item"}
     spec = physics.image_spec
@@ -192,16 +193,15 @@ def _grid_words(spec: ImageSpec) -> str:
     return f"{rows}, {units}" if units else rows
 
 
-def _components(physics: Any, y: torch.Tensor) -> int:
+def _components(physics: Physics, y: torch.Tensor) -> int:
     """Return the number of real components that carry data."""
-    sd = getattr(likelihoods.of(physics), "sd", None)
-    if sd is None:
+    likelihood = likelihoods.of(physics)
+    if not isinstance(likelihood, likelihoods.Gaussian) or likelihood.sd is None:
         return y.numel()
-    return int(torch.isfinite(torch.as_tensor(sd)).expand_as(y).sum())
+    return int(torch.isfinite(likelihood.sd).expand_as(y).sum())
 
 
-def _classical(physics: Any, y: torch.Tensor) -> Mapping[str, np.ndarray]:
-    torch.set_num_threads(1)
+def _classical(physics: Physics, y: torch.Tensor) -> Mapping[str, np.ndarray]:
     return {k: v[0].detach().cpu().numpy() for k, v in physics.classical(y).items()}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import xarray as xr
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import store
@@ -69,7 +70,6 @@ def sample_shard(
     """
     _check_device(device)
     store.check_free(out, "posterior", overwrite)
-    torch.set_num_threads(1)
     sampler = settings.found(sampler, dict(found or {}))
     micro_batch = micro_batch or (found or {}).get("micro_batch")
     dataset = store.open_measurement(measurement)
@@ -90,7 +90,9 @@ def sample_shard(
                 for sentence in told:
                     say(f"warning: {sentence}")
 
-        def attempt(n: int, physics: Any, model: DiffusionPrior, y: Tensor, row: int) -> xr.Dataset:
+        def attempt(
+            n: int, physics: Physics, model: DiffusionPrior, y: Tensor, row: int
+        ) -> xr.Dataset:
             return method(sampler, model, n).sample(
                 y,
                 physics,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.calibration.settings import find_inflate
@@ -37,7 +38,11 @@ def found(sampler: Sampler, values: dict[str, Any]) -> Sampler:
 
 
 def find(
-    sampler: Sampler, model: DiffusionPrior, physics: Any, seed: int, micro_batch: int | None = None
+    sampler: Sampler,
+    model: DiffusionPrior,
+    physics: Physics,
+    seed: int,
+    micro_batch: int | None = None,
 ) -> dict[str, Any]:
     """Return κ found on truths drawn from the prior, with the passes of the search.
 

@@ -47,6 +47,14 @@ class Source:
             DataError: A file is not there.
         """
         if data.reader == "store":
+            if data.options:  # a store is read as it is: an option would change nothing
+                raise ConfigError(
+                    "A measurement store takes no reader options",
+                    where=data.paths[0],
+                    expected="no options",
+                    got=", ".join(data.options),
+                    remedy="give the options where the raw data are read, and make the store anew",
+                )
             path = data.paths[0]
             return cls(
                 "store", store.open_measurement, (path if is_remote(path) else locate(path),)

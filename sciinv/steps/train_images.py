@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.calibration import learned as calibration
 from sciinv.errors import ConfigError
 from sciinv.images.collect import ImageSet, Subjects, collect
@@ -70,6 +71,7 @@ class Choices:
     seed: int = 0
 
 
+@fixed_arithmetic()
 def train_images(
     path: Path,
     output: Path,
@@ -104,7 +106,6 @@ def train_images(
         raise ConfigError("The file of the prior needs the suffix of its format", where="--output",
                           expected="FILE.safetensors", got=output.name,
                           remedy=f"--output {output.with_suffix('.safetensors')}")  # fmt: skip
-    torch.set_num_threads(1)
     found = looked_at(path, chosen, say)
     parts = split(found.images, chosen.seed)
     say(parts.line)

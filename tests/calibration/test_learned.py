@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from sciinv.calibration import learned as own
 from sciinv.calibration import operators
@@ -15,6 +16,7 @@ from sciinv.priors.learned import files
 from sciinv.priors.learned.network import LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths, WidthNetwork
+from sciinv.quantities import holes
 from sciinv.samplers import DAPS
 
 SIDE = 16
@@ -110,3 +112,16 @@ def test_a_run_writes_its_figures(prior, tmp_path):
     assert np.isfinite(body["samplers"]["sciinv"]["crps"])
     assert out.with_suffix(".png").is_file()
     assert dict(rows[0][1])["network evaluations per draw"] == "3"
+
+
+def test_the_area_of_holes_that_is_calibrated_is_the_one_that_reports_show(prior):
+    image = np.zeros((1, 24, 24), dtype=np.float32)
+    image[0, 2:22, 2:22] = 0.04
+    image[0, 5:8, 5:8] = image[0, 14, 14] = 0  # a hole of 9 pixels, and a speck that is none
+    prior.metadata = {"data": {"family": "discs"}, "pixel": {"side": 0.5, "unit": "mm"}}
+    calibrated = own.quantities_of(prior)["area of the holes, mm²"](image[None])
+    axis = xr.DataArray(0.5 * np.arange(24), dims="x", attrs={"units": "mm"})
+    drawn = xr.DataArray(image[None], dims=("draw", "channel", "y", "x"), coords={"x": axis})
+    reported = holes.holes(drawn)["Area of the holes"].values
+    np.testing.assert_array_equal(calibrated, [9 * 0.25])
+    np.testing.assert_array_equal(reported, calibrated)

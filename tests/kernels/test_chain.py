@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sciinv.calibration.benchmark.nonlinear import nonlinear_problem
-from sciinv.kernels.chain import effective_size, metropolis
+from sciinv.kernels.chain import Chain, Rule, effective_size, metropolis
 from sciinv.samplers import DAPS
 from sciinv.seeds import Streams
 
@@ -75,3 +75,32 @@ def test_kernels_say_the_effective_size_of_their_chains(kernel, states):
     post = DAPS(prior, kernel=kernel, levels=2, micro_batch=4).sample(y, physics, draws=4)
     assert post["ess"].dims == ("draw", "item")
     assert np.all((post["ess"].values >= 1) & (post["ess"].values <= states))
+
+
+def test_a_random_walk_led_by_its_rule_has_the_acceptance_asked_for_and_the_right_spread():
+    rule, moves = Rule(target=0.4, gain=1.5, slow=20), 2000
+    streams = Streams.of_seed(0, 20)
+    x = torch.zeros(20, 1, dtype=torch.float64)
+    log_step = torch.full((20,), 3.0, dtype=torch.float64)  # far too large: all but refused
+    chain = Chain((x,), 0.5 * x[:, 0] ** 2, moves, rule, settle=moves // 2)
+    kept = []
+    for _ in range(moves):
+        (x,) = chain.state
+        new = x + log_step.exp()[:, None] * streams.randn((1,), x)
+        nll = 0.5 * new[:, 0] ** 2
+        log_step = log_step + chain.offer(chain.nll - nll, (new,), nll, streams, x)
+        kept.append(chain.state[0])
+    # 20 chains × 1,000 counted moves of about 4 moves' memory: 0.4 ± 0.01, variance 1 ± 0.03
+    assert float(chain.stats()["acceptance"].mean()) == pytest.approx(0.4, abs=0.04)
+    assert float(torch.stack(kept[moves // 2 :]).var()) == pytest.approx(1.0, abs=0.1)
+    assert len(chain.trace) == moves // 2
+
+
+def test_a_refused_move_leaves_a_lane_and_its_energy_as_they_were():
+    x = torch.arange(3.0)[:, None]
+    chain = Chain((x, x[:, 0]), torch.zeros(3), 1)
+    log_a = torch.tensor([float("nan"), -torch.inf, 50.0])
+    change = chain.offer(log_a, (x + 9, x[:, 0] + 9), torch.ones(3), Streams.of_seed(0, 3), x)
+    assert chain.state[0][:, 0].tolist() == chain.state[1].tolist() == [0.0, 1.0, 11.0]
+    assert chain.nll.tolist() == [0.0, 0.0, 1.0]
+    assert change.tolist() == [0.0, 0.0, 0.0]  # without a rule no step changes

@@ -53,7 +53,7 @@ def test_the_matrix_of_few_data_and_the_operators_own_products_draw_alike(monkey
     problem = random_mixture(2, 0.3)
     sampler = DAPS(problem.prior, conditional="mixture", levels=3, micro_batch=20)
     dense = sampler.sample(problem.y[None], physics_of(problem), draws=20, seed=0)
-    monkeypatch.setattr("sciinv.solvers.DENSE_LIMIT", 0)
+    monkeypatch.setattr("sciinv.solvers.linearised.DENSE_LIMIT", 0)
     products = sampler.sample(problem.y[None], physics_of(problem), draws=20, seed=0)
     # Double precision throughout: rounding alone.
     np.testing.assert_allclose(dense["image"], products["image"], atol=1e-9)

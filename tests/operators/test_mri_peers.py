@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from sciinv import operators, readers
-from sciinv.operators.mri import MultiCoilMRI, _conjugate_gradient
+from sciinv.operators.mri import MultiCoilMRI
 from sciinv.operators.parts import mri_coils, mri_masks
+from sciinv.solvers import conjugate_gradient
 
 needs_bart = pytest.mark.skipif(
     shutil.which("bart") is None, reason="the BART toolbox is not installed"
@@ -76,8 +77,8 @@ def test_cg_sense_of_the_brain_is_that_of_sigpy(repo: Path) -> None:
     found = sigpy.app.LinearLeastSquares(
         theirs, physics.unpack(y)[0].numpy(), lamda=lam, max_iter=200, show_pbar=False
     ).run()
-    exact = _conjugate_gradient(
-        lambda x: physics.A_adjoint_A(x) + lam * x, ours["zero-filled"], 200, 1e-7
+    exact, _, _ = conjugate_gradient(
+        lambda x: physics.A_adjoint_A(x) + lam * x, ours["zero-filled"], 1e-7, 200
     )
     # both in float32, whose rounding (6e-8) the smallest eigenvalue λ = 0.002 lifts
     assert apart(as_complex(exact), found) < 1e-4

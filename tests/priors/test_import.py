@@ -36,7 +36,7 @@ def randomised(network: nn.Module, size: float = 0.05) -> nn.Module:
 
 
 def imported(path: Path, folder: Path, **stated: object):
-    return priors.load(import_prior(path, folder / "p.yaml", stated, draws=0))
+    return priors.load(import_prior(path, folder / "p.yaml", stated, draws=0), run=True)
 
 
 def agree(prior, own, x: Tensor, scale: float = 0.5, offset: float = 0.5) -> None:
@@ -264,7 +264,7 @@ class TestOthers:
     def test_widths_come_from_the_prior_s_own_draws(self, tmp_path):
         torch.save({"ema": song("ddpm").state_dict()}, tmp_path / "a.pt")
         out = import_prior(tmp_path / "a.pt", tmp_path / "p.yaml", {}, draws=2, steps=3, levels=3)
-        prior = priors.load(out)
+        prior = priors.load(out, run=True)
         assert prior.widths is not None
         assert len(prior.widths.sigmas) == 3
 

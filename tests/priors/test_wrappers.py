@@ -126,7 +126,7 @@ def written(tmp_path, gaussian):
 
 
 def load(path):
-    return priors.load(path, dtype=torch.float64)
+    return priors.load(path, dtype=torch.float64, run=True)
 
 
 def random_x(own, sigma, n=3):
@@ -269,7 +269,7 @@ def test_a_denoiser_of_deepinv_from_json_equals_itself(written, tmp_path):
     said = {"kind": "denoiser", "network": "deepinv.models:DRUNet", "arguments": size}
     said |= {"weights": "net.pt", "weights_key": "model", "prefix": "module.", "shape": None}
     path = written({**said, "sigma_min": 0.01, "sigma_max": 1.0}, name="prior.json")
-    prior = priors.load(path)
+    prior = priors.load(path, run=True)
     x = torch.rand(2, 1, 16, 16)
     with torch.no_grad():
         expected = OFFSET + SCALE * network((x - OFFSET) / SCALE, torch.tensor([0.5, 0.5]))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +66,29 @@ def test_job_waits_for_the_same_job_of_a_killed_run(tmp_path):
         other.join(1)
         assert other.exitcode == 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("entry", ["from sciinv.run.job import guard", "import torch, sciinv.cli"])
+def test_a_job_and_a_command_compute_on_one_thread_whatever_the_machine_says(entry, tmp_path):
+    code = (
+        f"{entry}\nfrom sciinv.run.job import guard\nimport sys\n"
+        f"with guard({str(tmp_path / 'a.log')!r}):\n"
+        "    import torch\n    print(torch.get_num_threads())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "3"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1"]
+
+
+def test_no_library_function_leaves_torchs_thread_count_changed():
+    """Only the entry of a job sets it for good; elsewhere it is put back (`arithmetic`)."""
+    root = Path(__file__).resolve().parents[2]
+    setting = {
+        str(path.relative_to(root))
+        for folder in ("sciinv", "operators", "workflows")
+        for path in (root / folder).rglob("*.py")
+        if "set_num_threads" in path.read_text(encoding="utf-8")
+    }
+    assert setting == {"sciinv/arithmetic.py", "sciinv/run/job.py"}

@@ -10,8 +10,8 @@ import torch
 from support.toys import MaskedFourier, Matrix, fourier_spectrum, linear_gaussian
 
 from sciinv import priors, samplers
-from sciinv import solvers as linear
 from sciinv.diffusion import edm_grid, to_zero
+from sciinv.solvers import linearised as linear
 
 SIZE, SD, DRAWS = 12, 0.05, 2000
 

@@ -10,11 +10,11 @@ import torch
 from support.toys import Matrix
 
 from sciinv import noise, priors, samplers
-from sciinv import solvers as linear
 from sciinv.errors import ConfigError, OperatorError
 from sciinv.likelihoods import Gaussian, Poisson
 from sciinv.operators.base import Unknown
 from sciinv.seeds import Streams
+from sciinv.solvers import linearised as linear
 
 D, M, SD, DRAWS = 16, 40, 0.1, 1000
 SHAPE = (1, 1, D)

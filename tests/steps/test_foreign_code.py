@@ -81,10 +81,19 @@ def test_only_networks_of_known_packages_are_called(described, network, argument
     assert not mark.exists()
 
 
+def test_python_too_runs_a_described_file_only_where_it_is_told_to(described):
+    path, mark = described("net.py:Other")
+    with pytest.raises(PriorError, match="not run unasked") as caught:
+        priors.load(path)
+    assert "run=" in str(caught.value.remedy)
+    assert not mark.exists()
+    assert not mark.with_name("called").exists()
+
+
 def test_a_class_that_is_no_network_is_not_called(described):
     path, mark = described("net.py:Other")
     with pytest.raises(PriorError, match="not a network"):
-        priors.load(path)
+        priors.load(path, run=True)
     assert not mark.with_name("called").exists()
 
 

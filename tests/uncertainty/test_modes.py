@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import xarray as xr
+from support.cli import cli
 
+from sciinv import store
 from sciinv.errors import StoreError
 from sciinv.uncertainty import modes
 
@@ -69,3 +71,13 @@ def test_equal_draws_are_one_mode_and_three_are_too_few():
     assert modes.modes(data).sizes["mode"] == 1
     with pytest.raises(StoreError, match="So few draws"):
         modes.modes(data.isel(draw=slice(3)))
+
+
+def test_the_command_says_how_many_kinds_of_draws_there_are(tmp_path):
+    for name, centres in (("one", [0.0]), ("two", [3.0, 3.0])):
+        store.write_posterior(draws(centres)[0], tmp_path / f"{name}.zarr")
+        done = cli("summarize", f"{name}.zarr", "-o", f"{name}-s.zarr", "--modes", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("item 0: one mode" if name == "one" else "item 0: 2 modes"), (
+            done.stdout
+        )

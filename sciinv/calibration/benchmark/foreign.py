@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.errors import ConfigError
@@ -53,7 +54,7 @@ class FunctionSampler(Sampler):
     def sample(
         self,
         y: Tensor,
-        physics: Any,
+        physics: Physics,
         draws: int | Sequence[int] = 1,
         seed: int = 0,
         batch_size: int | None = None,

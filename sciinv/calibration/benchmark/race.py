@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import calibration
@@ -29,7 +30,7 @@ class Start:
     """
 
     prior: Any
-    physics: Any
+    physics: Physics
     y: Tensor
     truth: Tensor
 

@@ -12,9 +12,9 @@ Sources: Del Moral, Doucet & Jasra 2006 (sequential Monte Carlo samplers); Girol
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
+from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.priors.mixture import GaussianMixture
@@ -22,7 +22,7 @@ from sciinv.priors.mixture import GaussianMixture
 
 def tempered_reference(
     prior: GaussianMixture,
-    physics: Any,
+    physics: Physics,
     y: Tensor,
     draws: int,
     seed: int = 0,
@@ -123,7 +123,7 @@ def _rise(nll: Tensor, most: float, keep: float) -> float:
 
 
 def importance_reference(
-    prior: GaussianMixture, physics: Any, y: Tensor, draws: int, seed: int = 0,
+    prior: GaussianMixture, physics: Physics, y: Tensor, draws: int, seed: int = 0,
     proposals: int = 400_000,
 ) -> tuple[Tensor, float]:  # fmt: skip
     """Return samples of p(x0 | y) by importance sampling from the prior, and their number.

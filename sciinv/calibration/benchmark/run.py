@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sciinv import __version__
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.calibration.benchmark.linear import Row
 from sciinv.calibration.benchmark.suite import GROUPS, suite
 from sciinv.errors import StoreError
@@ -21,6 +21,7 @@ from sciinv.store.atomic import write_file
 from sciinv.store.ours import check_new
 
 
+@fixed_arithmetic()
 def run(
     out: str | Path,
     full: bool = False,
@@ -42,7 +43,6 @@ def run(
     Returns:
         The table as Markdown.
     """
-    torch.set_num_threads(1)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "benchmark.json"

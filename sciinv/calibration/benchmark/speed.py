@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepinv.physics import Physics
 
 from sciinv import __version__, operators, priors, readers
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.config import Config
 from sciinv.config.paths import locate, located_name, workflows
 from sciinv.samplers import DAPS, build
@@ -65,7 +67,7 @@ class Clock:
         setattr(owner, attribute, timed)
 
 
-def shares(sampler: Sampler, y: torch.Tensor, physics: Any, draws: int) -> dict[str, float]:
+def shares(sampler: Sampler, y: torch.Tensor, physics: Physics, draws: int) -> dict[str, float]:
     """Return CPU seconds a draw, in all and by part, of one call of a DAPS sampler."""
     clock = Clock()
     clock.around(sampler.prior, "forward", "network")
@@ -97,9 +99,9 @@ def shares(sampler: Sampler, y: torch.Tensor, physics: Any, draws: int) -> dict[
     return {"all": sum(out.values()), **out, "nfe": float(post["nfe"].mean())}
 
 
+@fixed_arithmetic()
 def measure(say: Callable[[str], None] = lambda line: None) -> list[dict[str, Any]]:
     """Return a row per problem of `workflows/configs/main.yaml`, on one thread."""
-    torch.set_num_threads(1)
     rows = []
     for name, problem in Config.of_file(workflows() / "configs/main.yaml").problems.items():
         paths = [locate(p) for p in problem.data.paths]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.errors import PriorError
 from sciinv.priors import widths
 from sciinv.priors.learned import evaluation, files
@@ -113,48 +114,53 @@ def export(
         PriorError: There is no checkpoint.
     """
     say = log or (lambda line: print(line, file=sys.stderr, flush=True))
-    torch.set_num_threads(config.threads)
-    kind = kind or family(config.family)
-    source = kind.source(config.source)
-    state = start(config, kind)
-    checkpoint, out = Path(config.checkpoints) / f"{config.name}.safetensors", Path(config.output)
-    if not checkpoint.is_file():
-        raise PriorError("There is no checkpoint to export", where=checkpoint)
-    state.restore(checkpoint)
-    path = out / f"{config.name}.safetensors"
-    files.save(prior_of(config, state, kind), path, storage=torch.float16)
-    prior = files.load(path)
-    held, samples = config.validation, 64
-    if budget is not None:
-        begin = time.monotonic()
-        with torch.no_grad():
-            prior(torch.zeros(4, *kind.shape), prior.sigma_max)
-        calls = budget * 4 / max(time.monotonic() - begin, 1e-4)
-        held = min(held, max(round(calls / 2 / (level_count + len(TABLE))), 16))
-        samples = min(samples, max(round(calls / 2 / 48) // 8 * 8, 16))
-    x0 = kind.offset + kind.scale * images_of(config, kind, source, block=0, count=held)
-    known = kind.offset + kind.scale * images_of(config, kind, source, block=1, count=512)
-    ends = (math.log10(prior.sigma_min), math.log10(prior.sigma_max))
-    say(f"{config.name}: fitting widths")
-    prior.widths = widths.measure(prior, x0, torch.logspace(*ends, level_count), seed=config.seed)
-    prior.metadata["validation"] = state.curve
-    files.save(prior, path, storage=torch.float16)
-    say(f"{config.name}: errors")
-    rows = evaluation.error_table(
-        prior,
-        x0,
-        evaluation.Wiener.of_images(known),
-        [s * kind.scale for s in TABLE if config.sigma_min <= s <= config.sigma_max],
-        seed=config.seed,
-    )
-    say(f"{config.name}: samples")
-    drawn = evaluation.unconditional(prior, samples, kind.shape, seed=config.seed)
-    evaluation.picture(drawn, out / f"{config.name}-samples.png")
-    evaluation.picture(known[:32], out / f"{config.name}-training.png")
-    pictures = {
-        "Unconditional samples (Heun, 24 levels)": f"{config.name}-samples.png",
-        "Training images": f"{config.name}-training.png",
-    }
-    (out / f"{config.name}.md").write_text(evaluation.card(prior, rows, kind.limits, pictures))
-    say(f"{config.name}: wrote {path}")
-    return prior
+    with fixed_arithmetic(config.threads):
+        kind = kind or family(config.family)
+        source = kind.source(config.source)
+        state = start(config, kind)
+        checkpoint, out = (
+            Path(config.checkpoints) / f"{config.name}.safetensors",
+            Path(config.output),
+        )
+        if not checkpoint.is_file():
+            raise PriorError("There is no checkpoint to export", where=checkpoint)
+        state.restore(checkpoint)
+        path = out / f"{config.name}.safetensors"
+        files.save(prior_of(config, state, kind), path, storage=torch.float16)
+        prior = files.load(path)
+        held, samples = config.validation, 64
+        if budget is not None:
+            begin = time.monotonic()
+            with torch.no_grad():
+                prior(torch.zeros(4, *kind.shape), prior.sigma_max)
+            calls = budget * 4 / max(time.monotonic() - begin, 1e-4)
+            held = min(held, max(round(calls / 2 / (level_count + len(TABLE))), 16))
+            samples = min(samples, max(round(calls / 2 / 48) // 8 * 8, 16))
+        x0 = kind.offset + kind.scale * images_of(config, kind, source, block=0, count=held)
+        known = kind.offset + kind.scale * images_of(config, kind, source, block=1, count=512)
+        ends = (math.log10(prior.sigma_min), math.log10(prior.sigma_max))
+        say(f"{config.name}: fitting widths")
+        prior.widths = widths.measure(
+            prior, x0, torch.logspace(*ends, level_count), seed=config.seed
+        )
+        prior.metadata["validation"] = state.curve
+        files.save(prior, path, storage=torch.float16)
+        say(f"{config.name}: errors")
+        rows = evaluation.error_table(
+            prior,
+            x0,
+            evaluation.Wiener.of_images(known),
+            [s * kind.scale for s in TABLE if config.sigma_min <= s <= config.sigma_max],
+            seed=config.seed,
+        )
+        say(f"{config.name}: samples")
+        drawn = evaluation.unconditional(prior, samples, kind.shape, seed=config.seed)
+        evaluation.picture(drawn, out / f"{config.name}-samples.png")
+        evaluation.picture(known[:32], out / f"{config.name}-training.png")
+        pictures = {
+            "Unconditional samples (Heun, 24 levels)": f"{config.name}-samples.png",
+            "Training images": f"{config.name}-training.png",
+        }
+        (out / f"{config.name}.md").write_text(evaluation.card(prior, rows, kind.limits, pictures))
+        say(f"{config.name}: wrote {path}")
+        return prior

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.errors import DivergenceError
 from sciinv.priors.learned.export import export, prior_of
 from sciinv.priors.learned.network import EDMNetwork, LearnedPrior
@@ -129,53 +130,54 @@ def train(
         DivergenceError: A gradient was not finite.
     """
     say = log or (lambda line: print(line, file=sys.stderr, flush=True))
-    torch.set_num_threads(config.threads)
-    kind = kind or family(config.family)
-    source = kind.source(config.source)
-    state = start(config, kind)
-    path = Path(config.checkpoints) / f"{config.name}.safetensors"
-    if resume and path.is_file():
-        state.restore(path)
-        say(f"{config.name}: resumed at step {state.step}")
-    elif config.mean or config.linear:
-        known = images_of(config, kind, source, block=1, count=MEAN_OF)
-        for network in (state.network, state.ema):
-            if config.mean:
-                network.mean.copy_(known.mean(0))
-            if config.linear:
-                network.linear.fit(known)
-    now = {"from": state.step, "batch": config.batch, "rate": config.rate}
-    if not state.stretches or any(state.stretches[-1][k] != now[k] for k in ("batch", "rate")):
-        state.stretches.append(now)
-    if finish and (state.finish_from < 0 or state.ended(config)):
-        state.finish_from = state.step
-    held_out = images_of(config, kind, source, block=0, count=config.validation)
-    curve = tuple(s for s in CURVE if config.sigma_min <= s <= config.sigma_max) or CURVE
-    losses: list[float] = []
-    begin, first = time.monotonic(), state.step
-    for value in run(config, state, kind, source):
-        losses.append(value)
-        if state.step % 100 == 0:
-            rate = rate_at(config, state.step, state.finish_from, state.decay)
-            speed = (state.step - first) * config.batch / (time.monotonic() - begin)
-            say(
-                f"{config.name} step {state.step} loss {sum(losses) / len(losses):.4f} "
-                f"rate {rate:.2e} {speed:.1f} images/s"
-            )
-            losses = []
-        if state.step % config.checkpoint_every == 0:
-            errors = validate(state.ema, held_out[:64], curve)
-            state.curve.append({"step": state.step, **{f"{s:g}": e for s, e in errors.items()}})
-            say(
-                f"{config.name} validation " + " ".join(f"{s:g}:{e:.4f}" for s, e in errors.items())
-            )
-            state.save(path)
-        if max_steps is not None and state.step - first >= max_steps:
-            break
-    state.save(path)
-    if not state.ended(config):
-        return prior_of(config, state, kind)
-    return export(config, kind=kind, log=say, budget=budget)
+    with fixed_arithmetic(config.threads):
+        kind = kind or family(config.family)
+        source = kind.source(config.source)
+        state = start(config, kind)
+        path = Path(config.checkpoints) / f"{config.name}.safetensors"
+        if resume and path.is_file():
+            state.restore(path)
+            say(f"{config.name}: resumed at step {state.step}")
+        elif config.mean or config.linear:
+            known = images_of(config, kind, source, block=1, count=MEAN_OF)
+            for network in (state.network, state.ema):
+                if config.mean:
+                    network.mean.copy_(known.mean(0))
+                if config.linear:
+                    network.linear.fit(known)
+        now = {"from": state.step, "batch": config.batch, "rate": config.rate}
+        if not state.stretches or any(state.stretches[-1][k] != now[k] for k in ("batch", "rate")):
+            state.stretches.append(now)
+        if finish and (state.finish_from < 0 or state.ended(config)):
+            state.finish_from = state.step
+        held_out = images_of(config, kind, source, block=0, count=config.validation)
+        curve = tuple(s for s in CURVE if config.sigma_min <= s <= config.sigma_max) or CURVE
+        losses: list[float] = []
+        begin, first = time.monotonic(), state.step
+        for value in run(config, state, kind, source):
+            losses.append(value)
+            if state.step % 100 == 0:
+                rate = rate_at(config, state.step, state.finish_from, state.decay)
+                speed = (state.step - first) * config.batch / (time.monotonic() - begin)
+                say(
+                    f"{config.name} step {state.step} loss {sum(losses) / len(losses):.4f} "
+                    f"rate {rate:.2e} {speed:.1f} images/s"
+                )
+                losses = []
+            if state.step % config.checkpoint_every == 0:
+                errors = validate(state.ema, held_out[:64], curve)
+                state.curve.append({"step": state.step, **{f"{s:g}": e for s, e in errors.items()}})
+                say(
+                    f"{config.name} validation "
+                    + " ".join(f"{s:g}:{e:.4f}" for s, e in errors.items())
+                )
+                state.save(path)
+            if max_steps is not None and state.step - first >= max_steps:
+                break
+        state.save(path)
+        if not state.ended(config):
+            return prior_of(config, state, kind)
+        return export(config, kind=kind, log=say, budget=budget)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.priors.draws import prior_draws
 from sciinv.priors.learned import files
 from sciinv.priors.widths import local
@@ -16,6 +17,7 @@ from sciinv.priors.widths import local
 LEVELS = 16
 
 
+@fixed_arithmetic()
 def add_local(
     path: str | Path,
     images: int = 256,
@@ -43,7 +45,6 @@ def add_local(
     Raises:
         PriorError: It is no readable prior of ours.
     """
-    torch.set_num_threads(1)
     prior = files.load(path)
     with safe_open(path, framework="pt") as stored:
         first = next(k for k in stored.keys() if k.startswith("network."))  # noqa: SIM118

@@ -26,7 +26,7 @@ def load(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-    run: bool | str = True,
+    run: bool | str = False,
 ) -> Prior:
     """Return the prior of a file: sciinv's own safetensors, or a description of another network.
 

@@ -40,7 +40,7 @@ PACKAGES = (
 )
 
 
-def network_of(said: Description, path: Path, run: bool | str = True) -> nn.Module:
+def network_of(said: Description, path: Path, run: bool | str = False) -> nn.Module:
     """Return the network of the class that is named, with fresh weights.
 
     The class is looked at before anything is called: it is a subclass of `torch.nn.Module`, from a
@@ -106,7 +106,8 @@ def _check_named(source: Path, name: str, path: Path, run: bool | str) -> None:
         expected=f"that you name it: {source}:{name}",
         got=run or "no such name",
         remedy=f"read the file; then add --network {source}:{name} to the command, or "
-        f"prior: {{kind: file, path: {path}, network: {source}:{name}}} to the configuration",
+        f"prior: {{kind: file, path: {path}, network: {source}:{name}}} to the configuration, "
+        "or run=True to priors.load",
     )
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic that draws are made with, whatever the calling program has set for itself."""
+"""The arithmetic that numbers are made with, whatever the calling program has set for itself."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ THREADS = 1  # of torch on a CPU: sums over several threads round otherwise
 
 
 @contextmanager
-def fixed_arithmetic() -> Iterator[None]:
-    """Compute on `THREADS` CPU threads, without autocast and inference mode; then as before.
+def fixed_arithmetic(threads: int = THREADS) -> Iterator[None]:
+    """Compute on so many CPU threads, without autocast and inference mode; then as before.
 
     Rounding depends on all three, and where a conjugate-gradient solve stops depends on rounding:
-    with two threads a draw differs by half of what two independent draws differ by.
+    with two threads a draw differs by half of what two independent draws differ by. A library that
+    left the thread count changed would slow its caller's own work down, so it is put back.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
@@ -26,4 +27,4 @@ def fixed_arithmetic() -> Iterator[None]:
                 stack.enter_context(torch.autocast(device, enabled=False))
             yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -1,0 +1,203 @@
+"""Lévy signals: 64 samples whose increments are independent, from Gaussian to Cauchy and sparse.
+
+x_k = x_{k−1} + u_k, x_0 = u_0; six laws of u under four linear operators, 24 cells. The truths are
+drawn from the prior, so that coverage of right draws is the level, whatever the law.
+
+The settings were chosen before any sampler was run: laws of scale 1; noise of 1 for the identity,
+of 0.1 for the others. Imputation keeps the first and the last sample: behind the last one kept a
+Cauchy law has no mean that a distance could be compared by.
+
+Source of the benchmark: Zach, Haouchat & Unser, "A statistical benchmark for diffusion posterior
+sampling algorithms", ICLR 2026 (arXiv 2509.12821); operators and constants here are ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciinv import metrics
+from sciinv.calibration.benchmark.linear import Matrix, Row
+from sciinv.calibration.diagnostics import sliced_wasserstein
+from sciinv.calibration.figures import LEVELS
+from sciinv.errors import SciinvError
+from sciinv.priors.scales import gibbs
+from sciinv.priors.scales.laws import BernoulliLaplace, Laplace, Law, Normal, StudentT
+from sciinv.priors.scales.prior import ScaleMixture
+from sciinv.samplers.base import Sampler
+from sciinv.seeds import Streams
+
+SAMPLES = 64
+SHAPE = (1, 1, SAMPLES)
+LAWS: dict[str, Callable[[], Law]] = {
+    "Gaussian": Normal,
+    "Laplace": Laplace,
+    "Student t, 3 degrees": lambda: StudentT(3),
+    "Student t, 2 degrees": lambda: StudentT(2),
+    "Student t, 1 degree": lambda: StudentT(1),
+    "Bernoulli–Laplace, 0.1": lambda: BernoulliLaplace(0.1),
+}
+OPERATORS = ("identity", "deconvolution", "imputation", "Fourier")
+_BURN = 300  # sweeps of the reference before its draws are taken
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A law under an operator.
+
+    Attributes:
+        prior: Of the signals.
+        matrix: A, [M, 64].
+        sd: Noise standard deviation.
+    """
+
+    prior: ScaleMixture
+    matrix: Tensor
+    sd: float
+
+    @property
+    def physics(self) -> Matrix:
+        """The operator with its noise."""
+        return Matrix(self.matrix, SHAPE, self.sd)
+
+    def signals(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return truths [count, 64] and their data [count, M], signal k from the stream k."""
+        streams = Streams([("levy", k) for k in range(count)])
+        like = torch.zeros(1, dtype=torch.float64)
+        x0 = self.prior.sample(streams, like).flatten(1)
+        noise = streams.randn((len(self.matrix),), like)
+        return x0, x0 @ self.matrix.mT + self.sd * noise
+
+
+def operator(kind: str) -> Tensor:
+    """Return A [M, 64]: identity; blur of sd 2 samples; 40 % of the samples; half the spectrum."""
+    eye = torch.eye(SAMPLES, dtype=torch.float64)
+    if kind == "identity":
+        return eye
+    if kind == "deconvolution":  # the signal is 0 outside
+        k = torch.arange(SAMPLES, dtype=torch.float64)
+        kernel = torch.exp(-0.5 * ((k[:, None] - k) / 2) ** 2)
+        return (
+            kernel * ((k[:, None] - k).abs() <= 6) / torch.exp(-0.5 * (k[:13] - 6) ** 2 / 4).sum()
+        )
+    g = torch.Generator().manual_seed(0)
+    if kind == "imputation":
+        inner = torch.randperm(SAMPLES - 2, generator=g)[:24] + 1
+        return eye[torch.cat([inner, torch.tensor([0, SAMPLES - 1])]).sort().values]
+    z = torch.fft.rfft(eye, norm="ortho")  # [64, 33], symmetric: the rows of a real signal's DFT
+    keep = torch.cat([torch.tensor([0]), torch.randperm(31, generator=g)[:15] + 1])
+    return torch.cat([z[:, keep].real.mT, z[:, keep[1:]].imag.mT])
+
+
+@cache
+def cell(law: str, kind: str) -> Cell:
+    """Return the cell of this law and operator."""
+    walk = torch.ones(SAMPLES, SAMPLES, dtype=torch.float64).tril()
+    prior = ScaleMixture(walk, LAWS[law](), SHAPE)
+    return Cell(prior, operator(kind), 1.0 if kind == "identity" else 0.1)
+
+
+def reference(c: Cell, y: Tensor, draws: int, seed: int = 0) -> Tensor:
+    """Return samples of p(x0 | y) by Gibbs sweeps without any x_t, one chain each, [draws, 64]."""
+    streams = Streams([(seed, "levy reference", k) for k in range(draws)], stock=True)
+    s, law = c.prior.synthesis, c.prior.law
+    rows = c.matrix @ s / c.sd
+    gram, pull = rows.mT @ rows, ((y / c.sd) @ rows).expand(draws, -1)
+    state = gibbs.start(law, streams, SAMPLES, pull)
+    for _ in range(_BURN):
+        state = gibbs.sweep(state, law, gram, pull, streams)
+    return state.u @ s.mT
+
+
+def log_posterior(c: Cell, x: Tensor, y: Tensor) -> Tensor:
+    """Return log p(x | y) up to a constant, [n], x [n, 64]."""
+    misfit = ((y - x @ c.matrix.mT) / c.sd).square().sum(-1)
+    return c.prior.log_density(x.reshape(-1, *SHAPE)) - 0.5 * misfit
+
+
+def levy_case(
+    law: str,
+    kind: str,
+    make: Callable[[Any], Sampler],
+    signals: int,
+    draws: int = 9,
+    compared: int = 2,
+    seed: int = 0,
+) -> Row:
+    """Return coverage over many signals, and the distance to the reference on a few of them.
+
+    Args:
+        law: Of `LAWS`.
+        kind: Of `OPERATORS`.
+        make: The sampler, from a prior.
+        signals: Truths.
+        draws: Draws of each; the ranks of 9 divide evenly at 50, 80 and 90 %.
+        compared: Signals with 192 draws beside the reference's.
+        seed: Of the draws.
+
+    Returns:
+        "hpd": share of truths within the smallest region of 50, 80 and 90 % of p(x0 | y), by the
+        rank of their log density among the draws'; "coverage": pixel by pixel; "distance" and
+        "floor"; "failures": signals that ended in an error.
+    """
+    c = cell(law, kind)
+    truths, data = c.signals(signals)
+    rng = np.random.default_rng(seed)
+    shares, covered, kept, nfe, failures = [], [], [], [], 0
+    start = time.process_time()
+    for k in range(signals):
+        try:
+            post = make(c.prior).sample(data[k : k + 1], c.physics, draws=draws, seed=seed + k)
+        except SciinvError:
+            failures += 1
+            continue
+        x = torch.as_tensor(post["image"].values).double().reshape(draws, SAMPLES)
+        log_p = log_posterior(c, torch.cat([truths[k : k + 1], x]), data[k])
+        higher = float((log_p[1:] > log_p[0]).sum()) + rng.random()
+        shares.append(higher / (draws + 1))
+        covered.append(metrics.coverage(x.numpy(), truths[k].numpy(), LEVELS, seed=k))
+        nfe.append(float(post["nfe"].mean()))
+        kept.append((x.numpy(), truths[k].numpy()))
+    seconds = (time.process_time() - start) / (signals * draws)
+    pairs = [_compared(c, data[k], make, seed + k) for k in range(compared)]
+    found, true = np.stack([k[0] for k in kept], 1), np.stack([k[1] for k in kept])
+    error = np.median(((found.mean(0) - true) ** 2).mean(1))
+    spread = np.median((1 + 1 / draws) * found.var(0, ddof=1).mean(1))
+    return {
+        "law": law,
+        "operator": kind,
+        "signals": signals,
+        "draws": draws,
+        "hpd": [float(np.mean(np.array(shares) <= level)) for level in LEVELS],
+        "coverage": [float(v) for v in np.mean(covered, 0)],
+        "crps": float(np.median(metrics.crps_ensemble(found, true).mean(1))),
+        "spread_skill": float(np.sqrt(spread / error)),
+        "distance": float(np.mean([p[0] for p in pairs])),
+        "floor": float(np.mean([p[1] for p in pairs])),
+        "nfe": float(np.mean(nfe)),
+        "seconds": seconds,
+        "failures": failures,
+    }
+
+
+def _compared(c: Cell, y: Tensor, make: Callable[[Any], Sampler], seed: int) -> tuple[float, float]:
+    """Return the distance of 192 draws to as many of the reference, and of two such sets."""
+    n = 192
+    both = _references(c, tuple(y.tolist()), n)
+    chunks = []
+    for k in range(n // 64):
+        post = make(c.prior).sample(y[None], c.physics, draws=64, seed=10_000 + 100 * seed + k)
+        chunks.append(torch.as_tensor(post["image"].values).double().reshape(-1, SAMPLES))
+    return sliced_wasserstein(torch.cat(chunks), both[:n]), sliced_wasserstein(both[n:], both[:n])
+
+
+@cache
+def _references(c: Cell, y: tuple[float, ...], n: int) -> Tensor:
+    return reference(c, torch.tensor(y, dtype=torch.float64), 2 * n)

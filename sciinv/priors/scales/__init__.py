@@ -1,0 +1,1 @@
+"""Scale mixtures of Gaussians: heavy tails and sparsity in a linear transform of the image."""

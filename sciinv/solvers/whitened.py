@@ -1,0 +1,161 @@
+"""The solve behind an exact draw where Ā is too large for a matrix, with its preconditioner."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from sciinv.covariances import Covariance
+from sciinv.solvers.conjugate import cg_steps, conjugate_gradient
+from sciinv.solvers.linearised import Linearised
+
+EVERY = 3  # iterations of a solve between two looks at its error
+
+
+def normal_symbol(lin: Linearised, like: Tensor) -> Tensor:
+    """Return H(k) ≥ 0, the stationary part of Āᵀ Ā in Fourier, [C, H, W] unshifted.
+
+    The mean response to impulses at five places, as in circulant preconditioning of tomography
+    (Clinthorne et al. 1993; Fessler & Booth 1999).
+    """
+    _, c, h, w = like.shape
+    places = [(h // 2, w // 2), *((h * i // 8, w * j // 8) for i in (3, 5) for j in (3, 5))]
+    total = torch.zeros(c, h, w, dtype=like.dtype, device=like.device)
+    for channel in range(c):
+        for i, j in places:
+            impulse = torch.zeros(like.shape, dtype=like.dtype, device=like.device)
+            impulse[:, channel, i, j] = 1.0
+            response = lin.adjoint(lin.forward(impulse), like)[0, channel]
+            total[channel] += torch.fft.fft2(response.roll((-i, -j), (0, 1))).real
+    return (total / len(places)).clamp_min(0)
+
+
+class Whitened:
+    """The solve behind an exact draw in coordinates z where p(x0 | x_t) is N(0, I).
+
+    M z = Lᵀ Āᵀ r,  M = I + Lᵀ Āᵀ Ā L / T,  d = L z,  C = L Lᵀ.
+
+    As M ≥ I, an error is largest where the data say little, and there the annealing noises it anew.
+    So an iterate is good enough when, in every band of spatial frequency, its error is a small
+    share of the noise of the next level. A mean over the image would hide the few large structures
+    that limited angles leave open: they converge last, and they decide what the chain becomes.
+
+    The error of z_k is read off the differences of iterates `EVERY` steps apart, continued as a
+    geometric series; under a preconditioner P that is near M⁻¹, also off L P r.
+
+    Args:
+        lin: Ā at the point.
+        covariance: C.
+        like: An image batch [B, C, H, W]: shape, dtype, device.
+        temper: T ≥ 1, factor on the noise variance.
+        symbol: H(k) of Āᵀ Ā, see `normal_symbol`; preconditions by
+            F⁻¹ (1 + a P H / T)⁻¹ F with (a, P) the covariance's typical spectrum. None: by nothing.
+    """
+
+    def __init__(
+        self,
+        lin: Linearised,
+        covariance: Covariance,
+        like: Tensor,
+        temper: float = 1.0,
+        symbol: Tensor | None = None,
+    ) -> None:
+        self.lin, self.c, self.like, self.temper = lin, covariance, like, temper
+        self.gain: Tensor | None = None
+        typical = covariance.typical_spectrum(like)
+        if symbol is not None and typical is not None:
+            scale, power = typical
+            self.gain = 1.0 / (1.0 + scale * power * symbol / temper)
+
+    def matvec(self, z: Tensor) -> Tensor:
+        """Return M z."""
+        return z + self.c.sqrt_t(self.lin.normal(self.c.sqrt(z))) / self.temper
+
+    def precondition(self, r: Tensor) -> Tensor:
+        """Return P r."""
+        return r if self.gain is None else filtered(self.gain, r)
+
+    def energy(self, r: Tensor, iterations: int) -> float:
+        """Return min ½ zᵀ M z − zᵀ b over `iterations` steps, summed over the lanes."""
+        b = self.c.sqrt_t(self.lin.adjoint(r, self.like))
+        z, residual = cg_steps(self.matvec, b, self.precondition, iterations)
+        return -0.5 * float((z * (b + residual)).sum())
+
+    def solve(
+        self, r: Tensor, scale: float, tol: float, max_iter: int, nats: float | None = None
+    ) -> tuple[Tensor, Tensor, int]:
+        """Return d, its error ÷ `scale` in the worst band of frequency per lane [B], iterations.
+
+        Args:
+            r: Whitened residual ÷ T, shape of the measurement.
+            scale: What an error is measured by, units of the image: the next level's noise.
+            tol: The share of it that may be left.
+            max_iter: Most iterations.
+            nats: What ½ eᵀ M e may be of an error e besides, where residuals decide on more than
+                the image: what they lack reads as noise. Up to `max_iter`, and no error beyond.
+        """
+        bands = Bands(self.like)
+        last: Tensor | None = None
+        before = torch.zeros_like(self.like)
+        energies: list[Tensor] = []
+
+        def error(z: Tensor, residual: Tensor, step: int) -> Tensor | None:
+            nonlocal last, before
+            if step % EVERY:
+                return None
+            change = bands(self.c.sqrt(z - before))
+            ratio = (
+                0.5 * torch.ones_like(change) if last is None else change / last.clamp_min(1e-30)
+            )
+            ratio = ratio.clamp(0.0, 0.9)
+            left = change * ratio / (1 - ratio)
+            if self.gain is not None:
+                left = torch.minimum(left, bands(self.c.sqrt(self.precondition(residual))))
+            last, before = change, z
+            if nats is None:
+                return left.amax(1) / scale
+            energies.append(0.5 * (z.double() * (b + residual).double()).flatten(1).sum(1))
+            more = torch.full_like(energies[-1], 2 * tol)
+            if len(energies) > 2:
+                gain, previous = energies[-1] - energies[-2], energies[-2] - energies[-3]
+                fall = (gain / previous.clamp_min(1e-30)).clamp(0.0, 0.9)
+                more = tol * (gain.clamp_min(0) * fall / (1 - fall) / nats).clamp_max(2.0)
+            return torch.maximum(left.amax(1) / scale, more.to(left))
+
+        b = self.c.sqrt_t(self.lin.adjoint(r, self.like))
+        z, left, iterations = conjugate_gradient(
+            self.matvec, b, tol, max_iter, self.precondition, error=error
+        )
+        return self.c.sqrt(z), left, iterations
+
+
+class Bands:
+    """Root mean squares of images in octaves of spatial frequency, cycles per field."""
+
+    def __init__(self, like: Tensor) -> None:
+        h, w = like.shape[-2:]
+        ky = torch.fft.fftfreq(h)[:, None] * h
+        kx = torch.fft.rfftfreq(w)[None] * w
+        k = torch.hypot(ky, kx)
+        weight = torch.full_like(k, 2.0)  # a half plane: its inner columns stand for two
+        weight[:, 0] = 1.0
+        if w % 2 == 0:
+            weight[:, -1] = 1.0
+        edges = [0.0, *(2.0**j for j in range(1, 20) if 2.0**j < max(h, w)), math.inf]
+        masks = [weight * ((k >= a) & (k < b)) for a, b in itertools.pairwise(edges)]
+        masks = [m / m.sum() for m in masks if bool(m.any())]
+        self.masks = torch.stack(masks).flatten(1).to(like)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return [B, bands] of images [B, C, H, W]."""
+        power = torch.fft.rfft2(x, norm="ortho").abs().square().mean(1).flatten(1)
+        return (power @ self.masks.mT).sqrt()
+
+
+def filtered(gain: Tensor, v: Tensor) -> Tensor:
+    """Return F⁻¹ g F v for a g(k) in unshifted FFT order, even in k, that broadcasts over v."""
+    g = gain[..., : v.shape[-1] // 2 + 1] if gain.ndim > 1 and gain.shape[-1] > 1 else gain
+    return torch.fft.irfft2(torch.fft.rfft2(v) * g, s=v.shape[-2:])
