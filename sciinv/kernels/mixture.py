@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sciinv.covariances import Components
+from sciinv.errors import ConfigError
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 from sciinv.solvers import Linearised
@@ -47,7 +48,17 @@ def _posterior(
     """Return log w_k [B, K], F_k⁻¹ L_kᵀ Āᵀ W (y − A m_k) [B, K, D], L_k and F_k [K, D, D].
 
     F_k F_kᵀ = I + L_kᵀ Āᵀ Ā L_k.
+
+    Raises:
+        ConfigError: Noise or instrument are drawn with the image: Āᵀ Ā then differs by lane.
     """
+    if problem.nominal is not None:
+        raise ConfigError(
+            "A mixture is drawn as one under one noise and one instrument alone",
+            expected="noise and instrument that are known",
+            got="noise or instrument drawn with the image",
+            remedy="set noise='fixed' and leave unknowns out, or take conditional='tweedie'",
+        )
     lin, u = problem.linearise(torch.zeros_like(like))
     n = normal(lin, problem, like)
     data = problem.likelihood.residual(torch.zeros_like(u), problem.y)  # W y

@@ -63,3 +63,10 @@ def test_only_a_mixture_prior_is_drawn_as_a_mixture():
     prior = Gaussian(torch.zeros(1, 2, 2), covariance=torch.eye(4))
     with pytest.raises(ConfigError, match="Only a mixture prior"):
         DAPS(prior, conditional="mixture")
+
+
+def test_a_noise_that_is_drawn_is_refused_as_factors_are_shared_by_all_lanes():
+    problem = random_mixture(2, 0.3)
+    sampler = DAPS(problem.prior, levels=3, micro_batch=4, noise="drawn")
+    with pytest.raises(ConfigError, match="one noise and one instrument"):
+        sampler.sample(problem.y[None], physics_of(problem), draws=4, seed=0)
