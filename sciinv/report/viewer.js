@@ -296,6 +296,7 @@
     root.classList.add("on");
     show();
     new ResizeObserver(soon).observe(map.parentElement);
+    window.addEventListener("resize", soon);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", soon);
   }
 
