@@ -23,7 +23,7 @@ DRAWS, SIZE, SHARD = 8, 128, (8, 100)
 PROGRAM = """
 import sys
 from pathlib import Path
-from sciinv import reporting
+from sciinv.steps import report as reporting
 from sciinv.config import Operator
 
 page, folder, operator = sys.argv[1:]
