@@ -1,0 +1,97 @@
+"""What draws leave of the data: numbers by hand, scale, missing samples, where they are laid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from sciinv import store
+from sciinv.config import Data, Operator
+from sciinv.steps.build import build
+from sciinv.steps.prepare import prepare
+from sciinv.steps.residuals import _grouped, _kspace, residuals_of
+
+TINY = "workflows/configs/tiny.py"
+
+
+@pytest.fixture(scope="module")
+def blurred(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "measurement.zarr"
+    prepare(Data(f"{TINY}:read", None, {"items": 1, "size": 12, "noise_sd": 0.1}), out, items=1)
+    dataset = store.open_measurement(out)
+    physics, y = build(dataset, Operator(f"{TINY}:Blur"))
+    return dataset, physics, y
+
+
+def draws_of(images, **stats):
+    return xr.Dataset(
+        {"image": (("draw", "channel", "y", "x"), images)}
+        | {k: ("draw", np.asarray(v)) for k, v in stats.items()}
+    )
+
+
+def images(count=3):
+    return np.random.default_rng(0).normal(size=(count, 1, 12, 12)).astype("f4")
+
+
+def test_residuals_are_the_data_minus_the_prediction_in_units_of_the_noise(blurred):
+    dataset, physics, y = blurred
+    x = images()
+    found = residuals_of(dataset, physics, y, draws_of(x))
+    expected = (y - physics.A(torch.from_numpy(x))).numpy() / 0.1
+    # the picture is the first draw's, the curve the mean square of all; float32 data
+    np.testing.assert_allclose(found.values, expected[0], rtol=1e-4, atol=1e-4)
+    total = (np.asarray(found.rms) ** 2 * found.counts).sum() / found.counts.sum()
+    assert total == pytest.approx((expected**2).mean(), rel=1e-4)
+    assert found.draws == 3
+
+
+def test_a_noise_that_was_drawn_is_the_unit(blurred):
+    dataset, physics, y = blurred
+    x = images(1)
+    plain = residuals_of(dataset, physics, y, draws_of(x))
+    half = residuals_of(dataset, physics, y, draws_of(x, noise_scale=[2.0]))
+    np.testing.assert_allclose(half.values, plain.values / 2, rtol=1e-6)
+
+
+def test_samples_without_data_are_left_blank(blurred):
+    dataset, physics, y = blurred
+    sd = torch.full_like(y, 0.1)
+    sd[..., 3, 4] = torch.inf
+
+    class Weighted:
+        def __getattr__(self, name):
+            return getattr(physics, name)
+
+    seen = Weighted()
+    from sciinv.likelihoods import Gaussian
+
+    seen.likelihood = Gaussian(sd=sd)
+    found = residuals_of(dataset, seen, y, draws_of(images(1)))
+    assert np.isnan(found.values[3, 4])
+    assert np.isfinite(found.values).sum() == 143
+    assert found.counts.sum() == 143
+
+
+def test_k_space_is_laid_on_its_grid_by_distance_from_the_centre():
+    mask = np.zeros((6, 8), bool)
+    mask[3, 4] = mask[3, 7] = True  # the centre, and three samples from it
+    first = np.array([[[1.0, 2.0]], [[3.0, 4.0]]])  # coils, parts, samples
+    found = _kspace(mask, first, first**2, 1)
+    assert found.values[3, 4] == pytest.approx(np.sqrt((1 + 9) / 2))
+    assert np.isnan(found.values[0, 0])
+    assert list(found.counts) == [2, 2]
+    np.testing.assert_allclose(found.rms, [np.sqrt(5), np.sqrt(10)])
+
+
+def test_groups_hold_about_equal_numbers_and_every_value_once():
+    rng = np.random.default_rng(0)
+    along, square = rng.random(1000), np.ones(1000)
+    square[::10] = np.nan
+    centres, rms, counts = _grouped(along, square, 30)
+    assert counts.sum() == 900
+    assert counts.min() >= 29
+    assert (np.diff(centres) > 0).all()
+    np.testing.assert_allclose(rms, 1)
