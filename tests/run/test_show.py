@@ -87,6 +87,8 @@ def test_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
         start_new_session=True,
+        # a shell starts what runs in its background with Ctrl-C ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     text = tmp_path / "results/ci/snakemake.txt"
     deadline = time.monotonic() + 200
