@@ -143,6 +143,18 @@ class Tweedie(Conditional):
         return Moments(self.prior(x_t, sigma), self.prior.conditional_covariance(x_t, float(sigma)))
 
 
+def _knows(prior: Prior, what: str, told: str, expected: str) -> None:
+    """Raise `ConfigError` unless a prior knows its p(x0 | x_t) in this closed form."""
+    if not hasattr(prior, what):
+        raise ConfigError(
+            told,
+            where=type(prior).__name__,
+            expected=expected,
+            got=type(prior).__name__,
+            remedy="take another conditional (tweedie, local, spectral)",
+        )
+
+
 class Mixture(Conditional):
     """p(x0 | x_t) as the mixture that it is under a Gaussian-mixture prior.
 
@@ -154,14 +166,8 @@ class Mixture(Conditional):
 
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior)
-        if not hasattr(prior, "components"):
-            raise ConfigError(
-                "Only a mixture prior knows p(x0 | x_t) as a mixture",
-                where=type(prior).__name__,
-                expected="priors.GaussianMixture",
-                got=type(prior).__name__,
-                remedy="take another conditional (tweedie, local, spectral)",
-            )
+        _knows(prior, "components", "Only a mixture prior knows p(x0 | x_t) as a mixture",
+               "priors.GaussianMixture")  # fmt: skip
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return the components, with their moments beside them."""
@@ -181,14 +187,8 @@ class ScaleMixture(Conditional):
 
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior)
-        if not hasattr(prior, "scales"):
-            raise ConfigError(
-                "Only a scale mixture knows p(x0 | x_t) as one",
-                where=type(prior).__name__,
-                expected="priors.ScaleMixture",
-                got=type(prior).__name__,
-                remedy="take another conditional (tweedie, local, spectral)",
-            )
+        _knows(prior, "scales", "Only a scale mixture knows p(x0 | x_t) as one",
+               "priors.ScaleMixture")  # fmt: skip
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return the scale mixture, with its moments behind it."""

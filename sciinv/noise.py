@@ -252,6 +252,13 @@ def carries_data(likelihood: Gaussian, y: Tensor) -> Tensor:
     return ones * torch.isfinite(likelihood.sd).to(ones)
 
 
+def components(likelihood: Likelihood, y: Tensor) -> int:
+    """Return the number of real components of one measurement [1, …] that carry data."""
+    if not isinstance(likelihood, Gaussian):
+        return y.numel()
+    return int(carries_data(likelihood, y).sum())
+
+
 def group_sum(value: Tensor, index: Tensor | None, groups: int) -> Tensor:
     """Return the sums of [B, …] by group, [B, groups]; an index below 0 is no group."""
     flat = value.flatten(1)

@@ -24,6 +24,7 @@ from torch import Tensor
 from sciinv import calibration, metrics, plots
 from sciinv.arithmetic import fixed_arithmetic
 from sciinv.calibration.operators import operator
+from sciinv.calibration.secant import secant
 from sciinv.priors.learned.network import LearnedPrior
 from sciinv.quantities.holes import holes_of
 from sciinv.samplers import DAPS
@@ -165,23 +166,15 @@ def match(
     Secant steps in ln κ, within a factor of 10 of the start. Take other truths than those that the
     calibration is then shown on.
     """
-    tried: list[tuple[float, float]] = []
-    ln = math.log(start)
-    for _ in range(steps):
-        found = measure(make(math.exp(ln)), prior, physics, truths, draws, seed).pixels
-        miss = math.log(found.spread_skill)
-        say(f"κ = {math.exp(ln):.2f}: spread ÷ RMSE {found.spread_skill:.3f}, "
+
+    def pixels(kappa: float) -> tuple[float, float]:
+        found = measure(make(kappa), prior, physics, truths, draws, seed).pixels
+        say(f"κ = {kappa:.2f}: spread ÷ RMSE {found.spread_skill:.3f}, "
             f"residual {found.residual:.3f}, CRPS {found.crps:.4g}")  # fmt: skip
-        tried.append((ln, miss))
-        if abs(miss) < 0.015:
-            break
-        slope = 0.25  # of ln(spread ÷ RMSE) on ln κ, as measured on three priors
-        if len(tried) > 1 and tried[-1][0] != tried[-2][0]:
-            slope = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
-        slope = min(max(slope, 0.1), 1.0)
-        low, high = math.log(start) - math.log(10), math.log(start) + math.log(10)
-        ln = min(max(ln - miss / slope, low), high)
-    return math.exp(min(tried, key=lambda pair: abs(pair[1]))[0])
+        return math.log(found.spread_skill), 0.015
+
+    # 0.25: of ln(spread ÷ RMSE) on ln κ, as measured on three priors
+    return secant(pixels, start, steps, 0.25, (0.1, 1.0))
 
 
 @fixed_arithmetic()

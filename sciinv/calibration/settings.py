@@ -22,6 +22,7 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import likelihoods
+from sciinv.calibration.secant import secant
 from sciinv.calibration.simulate import simulate
 from sciinv.errors import ConfigError
 from sciinv.problem import Problem
@@ -29,9 +30,9 @@ from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams
 
 PASSES = 3  # values of κ that are tried at most
-# ln ρ per ln κ before a second pass measures it; three learned priors gave 0.2 to 0.4.
-SLOPE = 0.3
-STEP = 4.0  # factor that κ is moved by at most in one pass
+# ln ρ per ln κ before a second pass measures it, and what of a measured slope is believed: under a
+# white prior half of whose pixels are seen it is 0.08 (tests/calibration/test_settings.py).
+SLOPE, SLOPES = 0.3, (0.05, 0.9)
 CLOSE = 0.03  # of ln ρ: closer than this nothing is gained by another pass
 
 
@@ -91,42 +92,28 @@ def find_inflate(
                           expected="two truths or more", got=len(truths),
                           remedy="draw more")  # fmt: skip
     y = simulate(physics, truths, seed).repeat_interleave(2, 0)
+    like = torch.zeros(len(y), *truths.shape[1:], dtype=y.dtype, device=y.device)
+    with torch.no_grad():
+        problem = Problem.of(y[:1], physics, likelihoods.of(physics), like)  # once: κ is none of it
     done: list[Pass] = []
-    kappa = start
-    for _ in range(passes):
-        done.append(_pass(build(kappa), kappa, physics, truths, y, seed))
-        best = min(done, key=lambda p: abs(math.log(p.ratio)))
-        if abs(math.log(best.ratio)) <= max(CLOSE, best.error):
-            return Found(best.inflate, tuple(done), len(truths))
-        kappa = best.inflate * math.exp(_move(done, best))
-    return Found(best.inflate, tuple(done), len(truths))
 
+    def measure(kappa: float) -> tuple[float, float]:
+        done.append(_pass(build(kappa), kappa, problem.with_data(y), truths, like, seed))
+        return math.log(done[-1].ratio), max(CLOSE, done[-1].error)
 
-def _move(done: list[Pass], best: Pass) -> float:
-    """Return the step in ln κ from the best pass: a secant where two passes tell the slope."""
-    slope = SLOPE
-    others = [p for p in done if p is not best]
-    if others:
-        other = min(others, key=lambda p: abs(math.log(p.ratio)))
-        run = math.log(best.inflate / other.inflate)
-        measured = math.log(best.ratio / other.ratio) / run if run else SLOPE
-        slope = min(max(measured, SLOPE / 6), 3 * SLOPE)
-    limit = math.log(STEP)
-    return min(max(-math.log(best.ratio) / slope, -limit), limit)
+    return Found(secant(measure, start, passes, SLOPE, SLOPES), tuple(done), len(truths))
 
 
 def _pass(
-    sampler: Sampler, kappa: float, physics: Physics, truths: Tensor, y: Tensor, seed: int
+    sampler: Sampler, kappa: float, problem: Problem, truths: Tensor, like: Tensor, seed: int
 ) -> Pass:
     """Draw a pair of each truth in one batch, and compare."""
-    like = torch.zeros(len(y), *truths.shape[1:], dtype=y.dtype, device=y.device)
-    streams = Streams([(seed, "pair", lane) for lane in range(len(y))], stock=True)
+    streams = Streams([(seed, "pair", lane) for lane in range(len(like))], stock=True)
     with torch.no_grad():
-        problem = Problem.of(y[:1], physics, likelihoods.of(physics), like).with_data(y)
         x, values = sampler.chain(problem, streams, like, lambda level: None)
         chi2 = values.get("chi2")
         if not isinstance(chi2, Tensor):
-            chi2 = problem.likelihood.chi2(physics.A(x), y)
+            chi2 = problem.likelihood.chi2(problem.physics.A(x), problem.y)
     pairs = x.double().reshape(len(truths), 2, -1)
     truth = truths.to(x).double().flatten(1)[:, None]
     apart = (pairs[:, 0] - pairs[:, 1]).square().sum(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -143,7 +144,7 @@ def _fit(
     else:
         expected, half = "0.8 to 1.2, as the number of measured values is not known", 0.2
     by = " by the noise as found" if drawn else ""
-    start = f"Half of the draws have a reduced χ² below {_short(chi2)}{by} (expected: {expected})"
+    start = f"Half of the draws have a reduced χ² below {short(chi2)}{by} (expected: {expected})"
     # A small relative excess says little of the image, however sure it is.
     if chi2 > 1 + max(half, 0.05):
         return [
@@ -189,14 +190,14 @@ def _unknowns(stats: xr.Dataset) -> list[Finding]:
             width = float(np.median(high - low))
             text = (
                 f"Drawn with the image: {label}, {middle.size} values from "
-                f"{_short(float(middle.min()))} to {_short(float(middle.max()))}{units}, with 90 % "
-                f"intervals {_short(width)}{units} wide (median)."
+                f"{short(float(middle.min()))} to {short(float(middle.max()))}{units}, with 90 % "
+                f"intervals {short(width)}{units} wide (median)."
             )
             out.append(Finding(text))
             continue
         text = (
-            f"Drawn with the image: {label} {_short(float(middle))}{units} (90 % of the draws from "
-            f"{_short(float(low))} to {_short(float(high))})."
+            f"Drawn with the image: {label} {short(float(middle))}{units} (90 % of the draws from "
+            f"{short(float(low))} to {short(float(high))})."
         )
         wrong = name == "noise_scale" and not 0.5 < float(middle) < 2
         if wrong:
@@ -218,7 +219,7 @@ def _width(relative_sd: float, relative_width: float, significant: float, level:
 def _where(panel: xr.DataArray, sd: np.ndarray, signal: float) -> Finding:
     row, column = np.unravel_index(int(np.argmax(sd)), sd.shape)
     place = ", ".join(
-        f"{name} = {_short(float(panel[name][i]))} {panel[name].attrs.get('units', '')}".strip()
+        f"{name} = {short(float(panel[name][i]))} {panel[name].attrs.get('units', '')}".strip()
         for name, i in (("x", column), ("y", row))
     )
     largest = float(sd[row, column]) / signal
@@ -256,7 +257,7 @@ def _inside(
 def _sampling(draws: int, lowest: float) -> list[Finding]:
     mean, sd = 1 / math.sqrt(draws), 1 / math.sqrt(2 * (draws - 1))
     text = (
-        f"From {draws} draws the mean is known to {_short(mean)} of a standard deviation, and the "
+        f"From {draws} draws the mean is known to {short(mean)} of a standard deviation, and the "
         f"standard deviation to {_share(sd)}."
     )
     out = [Finding(text, draws < 8)]
@@ -310,8 +311,9 @@ def _tries(stats: xr.Dataset) -> list[Finding]:
     ]
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+def short(value: Any) -> str:
+    """Return three digits, with the sign that is no hyphen."""
+    return f"{float(value):.3g}".replace("-", "−")
 
 
 def _share(value: float) -> str:

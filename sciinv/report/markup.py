@@ -50,11 +50,6 @@ def spoken(value: Any) -> str:
     return " ".join([f"{number:.{places}f} ± {sd:.{places}f}", *units])
 
 
-def short(value: Any) -> str:
-    """Return three digits, with the sign that is no hyphen."""
-    return f"{float(value):.3g}".replace("-", "−")
-
-
 def counted(number: int, thing: str) -> str:
     """Return `1 thing`, `2 things`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from sciinv.plots import Residuals
 from sciinv.report.chart import histogram
-from sciinv.report.findings import Trust
-from sciinv.report.markup import short, spoken
+from sciinv.report.findings import Trust, short
+from sciinv.report.markup import spoken
 from sciinv.uncertainty import Posterior
 
 _ITEMS = 200  # rows of the table of items

@@ -128,9 +128,9 @@ class DAPS(Sampler):
                               expected="fixed, drawn or auto", got=noise,
                               remedy="name one of these")  # fmt: skip
         self.sweeps, self.renoise, self.noise = sweeps, renoise, noise
-        fitted = isinstance(self.conditional, FittedWidth)
+        self.fitted = isinstance(self.conditional, FittedWidth)
         self.retries = (
-            RETRIES * fitted
+            RETRIES * self.fitted
             if retries is None
             else at_least(0, whole(retries, "retries"), "retries")
         )
@@ -194,9 +194,8 @@ class DAPS(Sampler):
         """Return x_T ~ N(0, σ_T² I), and the unknowns at their prior means."""
         noise = self.noise
         if noise == "auto":
-            gaussian = isinstance(problem.likelihood, Gaussian)
-            fitted = isinstance(self.conditional, FittedWidth)
-            noise = "drawn" if gaussian and fitted else "fixed"
+            known = not (self.fitted and isinstance(problem.likelihood, Gaussian))
+            noise = "fixed" if known else "drawn"
         unknowns = Unknowns.start(problem, noise, like)
         gaussian = not isinstance(self.conditional, conditionals.Score)
         seen = problem if unknowns is None else unknowns.problem()

@@ -21,8 +21,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from sciinv.likelihoods import Gaussian
-from sciinv.noise import carries_data
+from sciinv.noise import components
 from sciinv.problem import Problem
 
 # Of √(k/2), above the lowest of the group. The lowest of up to 64 draws is expected at −2.4 of
@@ -32,10 +31,7 @@ FAR = 8.0
 
 def freedom(problem: Problem, pixels: int) -> tuple[int, int]:
     """Return the number of components that carry data, and k = min(that, pixels)."""
-    y = problem.y[:1]
-    likelihood = problem.likelihood
-    known = carries_data(likelihood, y) if isinstance(likelihood, Gaussian) else torch.ones_like(y)
-    data = int(known.sum())
+    data = components(problem.likelihood, problem.y[:1])
     return data, max(1, min(data, pixels))
 
 

@@ -67,16 +67,16 @@ def check(
         "doubts": doubts(model, spec),
         "checks": {r.name: r.got for r in results},
     }
-    if sampler is not None and sampler.settings.get("micro_batch") == "auto":
+    probes = sampler is not None and sampler.settings.get("micro_batch") == "auto"
+    if probes or settings.asks(sampler):
         _check_device(device)
         physics, y, model = physics.to(device), y.to(device), model.to(device)
+    if sampler is not None and probes:
         few = {"dps": {"steps": 2}, "langevin": {"iterations": 2}}.get(sampler.kind, {"levels": 2})
         given = {k: v for k, v in sampler.settings.items() if (k, v) != ("inflate", "auto")}
         trial = replace(sampler, settings={**given, **few})
         found["micro_batch"] = probe(lambda n: method(trial, model, n), y, physics)
     if sampler is not None and settings.asks(sampler):
-        _check_device(device)
-        physics, model = physics.to(device), model.to(device)
         found |= settings.find(sampler, model, physics, seed, found.get("micro_batch"))
     store.write_file(out, json.dumps(found, indent=1, default=str).encode())
     return found

@@ -17,6 +17,7 @@ from sciinv import likelihoods, report, store, uncertainty
 from sciinv.config import Operator
 from sciinv.config.paths import locate
 from sciinv.errors import DataError
+from sciinv.noise import components
 from sciinv.operators.base import ImageSpec
 from sciinv.quantities.measure import spoken
 from sciinv.readers.parts.looks import warnings_of
@@ -122,7 +123,7 @@ def sections(stores: Stores) -> list[report.Problem]:
                 item=item,
                 summary=maps,
                 measurement=_described(dataset, physics),
-                components=_components(physics, y),
+                components=components(likelihoods.of(physics), y),
                 classical=classical,
                 truth=None if truth is None else truth[item],
                 domain=numbers,
@@ -191,14 +192,6 @@ def _grid_words(spec: ImageSpec) -> str:
     # Without the factor by which the values are stored; "1 = …" says what 1 means.
     units = spec.units if spec.units.startswith("1 = ") else Unit.of(spec.units).name
     return f"{rows}, {units}" if units else rows
-
-
-def _components(physics: Physics, y: torch.Tensor) -> int:
-    """Return the number of real components that carry data."""
-    likelihood = likelihoods.of(physics)
-    if not isinstance(likelihood, likelihoods.Gaussian) or likelihood.sd is None:
-        return y.numel()
-    return int(torch.isfinite(likelihood.sd).expand_as(y).sum())
 
 
 def _classical(physics: Physics, y: torch.Tensor) -> Mapping[str, np.ndarray]:

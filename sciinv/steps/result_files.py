@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,32 +112,33 @@ def _words(stores: Stores, draws: xr.Dataset) -> str:
     return shlex.join(words)
 
 
-def _ranks(folder: Path) -> Calibration:
+@contextmanager
+def _readable(what: str, where: Path, expected: str, command: str) -> Iterator[None]:
+    """Turn what goes wrong in reading a file of ours into a `DataError`."""
     try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"The {what} cannot be read",
+            where=where,
+            expected=expected,
+            got=error,
+            remedy=f"run `{command}` again with --overwrite, or move it away",
+        ) from error
+
+
+def _ranks(folder: Path) -> Calibration:
+    expected = "calibration.json and ranks.npy, as `sciinv calibrate` writes them"
+    with _readable("calibration", folder, expected, "sciinv calibrate"):
         row = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
         ranks = np.load(folder / "ranks.npy", allow_pickle=False)
         return scattered(ranks), int(row["draws"])
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            "The calibration cannot be read",
-            where=folder,
-            expected="calibration.json and ranks.npy, as `sciinv calibrate` writes them",
-            got=error,
-            remedy="run `sciinv calibrate` again with --overwrite, or move the folder away",
-        ) from error
 
 
 def _check(path: Path) -> Mapping[str, Any]:
-    try:
+    expected = "the file that `sciinv check-prior --out` writes"
+    with _readable("check of the prior", path, expected, "sciinv check-prior"):
         found = json.loads(path.read_text(encoding="utf-8"))
         if not {"answer", "sentence"} <= set(found):
             raise ValueError("no answer and sentence in it")
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            "The check of the prior cannot be read",
-            where=path,
-            expected="the file that `sciinv check-prior --out` writes",
-            got=error,
-            remedy="run `sciinv check-prior` again with --overwrite, or move the file away",
-        ) from error
-    return found
+        return found
