@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from sciinv.operators.check import check_operator
 from sciinv.operators.ct import CT, CTCounts
 from sciinv.operators.parts.ct_classical import redundancy, view_weights
 from sciinv.operators.parts.ct_geometry import Geometry
-from sciinv.operators.parts.ct_projector import Projector, weights
 from sciinv.operators.parts.ct_products import Block, same_bits, to_torch
+from sciinv.operators.parts.ct_projector import Projector, weights
 
 FAN = {"source_origin_mm": 60.0, "origin_detector_mm": 25.0}
 FILE = Path(__file__).resolve().parents[2] / "operators" / "ct.py"
