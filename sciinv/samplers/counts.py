@@ -38,9 +38,11 @@ class Means:
         self.count: dict[str, int] = {}
 
     def add(self, stats: Mapping[str, Tensor]) -> None:
+        """Add a level's statistics, each [B]."""
         for key, value in stats.items():
             self.total[key] = self.total.get(key, torch.zeros_like(value)) + value
             self.count[key] = self.count.get(key, 0) + 1
 
     def result(self) -> dict[str, Tensor | float]:
+        """Return the mean of each over the levels that had it."""
         return {k: v / np.float64(self.count[k]) for k, v in self.total.items()}
