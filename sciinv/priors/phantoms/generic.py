@@ -25,11 +25,11 @@ from sciinv.priors.phantoms.marks import (
     waves,
 )
 
-CANVAS, CROP = 144, 96
+CANVAS, CROP = 144, 64
 KINDS = ("leaves", "smooth", "texture", "points", "lines", "sum")
 SHARES = (0.42, 0.14, 0.08, 0.08, 0.04, 0.24)
-# ln of an image's contrast is N(0, 0.5²): data tell the scale of an object to a factor of about two
-CONTRAST = 0.5
+# ln of an image's contrast is N(0, 0.4²): data tell the scale of an object to a factor of about two
+CONTRAST = 0.4
 
 
 def leaves(rng: np.random.Generator, size: int = CANVAS) -> np.ndarray:
@@ -127,25 +127,30 @@ def _body(rng: np.random.Generator, size: int) -> np.ndarray:
     return out
 
 
-def generate(rng: np.random.Generator, source: object = None) -> np.ndarray:
-    """Return one image u [1, 144, 144], most of them within −0.2 … 1.5."""
+def image(rng: np.random.Generator, size: int = CANVAS) -> np.ndarray:
+    """Return one image u [size, size], most of them within −0.2 … 1.5."""
     kind = str(rng.choice(KINDS, p=SHARES))
-    out = content(rng, kind)
+    out = content(rng, kind, size)
     sparse = kind in ("points", "lines")
     if sparse:
-        out = out + _background(rng, CANVAS)
+        out = out + _background(rng, size)
     elif rng.random() < 0.55:
-        cover = _body(rng, CANVAS)
-        out = cover * out + (1 - cover) * _background(rng, CANVAS)
+        cover = _body(rng, size)
+        out = cover * out + (1 - cover) * _background(rng, size)
     if rng.random() < 0.12:
         # the real part of an image with a phase, as each part of a complex image is
-        turn = rng.uniform(0.3, 3) * field(rng, CANVAS, 6, log_uniform(rng, 30, 300))
+        turn = rng.uniform(0.3, 3) * field(rng, size, 6, log_uniform(rng, 30, 300))
         out = out * np.cos(turn + rng.uniform(0, 2 * np.pi))
     elif rng.random() < 0.1:
         out = out - out.mean()
     if rng.random() < 0.5:
         out = gaussian_filter(out, rng.uniform(0, 1.2))
-    return out[None].astype(np.float32)
+    return out.astype(np.float32)
+
+
+def generate(rng: np.random.Generator, source: object = None) -> np.ndarray:
+    """Return one image u [1, 144, 144]."""
+    return image(rng)[None]
 
 
 def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
