@@ -29,6 +29,7 @@ from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.operators.parts.ct_geometry import Geometry
+from sciinv.operators.parts.ct_products import Block
 
 MODELS = ("strip", "line", "joseph")
 _COLUMNS = 64  # right-hand sides per product: one row of them stays in the first-level cache
@@ -150,14 +151,14 @@ def fold(geometry: Geometry, angles: np.ndarray) -> list[Group]:
 class Projector:
     """Products with the system matrix and its transpose, on images of any leading shape.
 
-    The sums run in a fixed order, whatever the batch: the same input gives the same bits. On a
-    CPU only Aᵀ is kept, by pixels: Aᵀ y gathers with it and A x scatters with it, both in SciPy.
-    On other devices A and Aᵀ are `torch.sparse` matrices.
+    The sums run in a fixed order, whatever the batch: the same input gives the same bits
+    (`ct_products`).
 
-    Memory: (value + 4 bytes) × non-zeros, twice that off the CPU; a folded view has about 2.3
-    non-zeros a pixel in the strip model when elements and pixels are of one size. `estimate_mb`
-    counts it for a scan. Beyond `memory_limit_mb` nothing is kept, and each product builds its
-    weights block by block: the same numbers up to rounding, slower by the time of `weights`.
+    Memory: (value + 4 bytes) × non-zeros for Aᵀ, and as much for A where both are inside the limit
+    and off the CPU; a folded view has about 2.3 non-zeros a pixel in the strip model when elements
+    and pixels are of one size. `estimate_mb` counts Aᵀ for a scan. Beyond `memory_limit_mb` nothing
+    is kept, and each product builds its weights block by block: the same numbers up to rounding,
+    slower by the time of `weights`.
 
     Args:
         geometry: The scan.
@@ -188,8 +189,10 @@ class Projector:
         order = np.concatenate([g.index.T.ravel() for g in self.groups])
         self._order = torch.from_numpy(order)
         self._place = torch.from_numpy(np.argsort(order))
-        self._stored: dict[tuple[torch.dtype, torch.device], list[_Block]] = {}
-        self.blockwise = self.estimate_mb() > memory_limit_mb
+        self._stored: dict[tuple[torch.dtype, torch.device], list[Block]] = {}
+        size = self.estimate_mb()
+        self.blockwise = size > memory_limit_mb
+        self._both = 3 * size <= memory_limit_mb  # A beside Aᵀ, in double precision as well
 
     def estimate_mb(self, dtype: torch.dtype = torch.float32) -> float:
         """Return the memory of the stored matrix on a CPU, MB, estimated from about 8 views."""
@@ -290,7 +293,7 @@ class Projector:
         x = x.flip(self._mirror) if mirrored else x
         return torch.rot90(x, quarter, (-2, -1)) if quarter else x
 
-    def _products(self, like: Tensor) -> Iterator[tuple[Group, Iterator[tuple[slice, _Block]]]]:
+    def _products(self, like: Tensor) -> Iterator[tuple[Group, Iterator[tuple[slice, Block]]]]:
         """Yield each group with its blocks: the folded views they are for, and their matrix."""
         if self.blockwise:
             for group in self.groups:
@@ -299,7 +302,7 @@ class Projector:
         for group, matrix in zip(self.groups, self._matrices(like), strict=True):
             yield group, iter([(slice(0, len(group.theta)), matrix)])
 
-    def _matrices(self, like: Tensor) -> list[_Block]:
+    def _matrices(self, like: Tensor) -> list[Block]:
         key = (like.dtype, like.device)
         if key not in self._stored:
             self._stored[key] = [
@@ -309,7 +312,7 @@ class Projector:
 
     def _build(
         self, group: Group, like: Tensor, whole: bool = False
-    ) -> Iterator[tuple[slice, _Block]]:
+    ) -> Iterator[tuple[slice, Block]]:
         size = len(group.theta)
         if not whole:
             per_view = self.estimate_mb(like.dtype) / sum(len(g.theta) for g in self.groups)
@@ -320,41 +323,10 @@ class Projector:
             rows = [weights(self.geometry, t, self.model).astype(kind) for t in views]
             a = sp.csr_array(sp.vstack(rows, format="csr"))
             del rows
-            yield slice(start, start + len(views)), _Block(a, like.device)
+            yield slice(start, start + len(views)), Block(a, like.device, whole and self._both)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_stored": {}}  # built again in the other process
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Projector:
         return self  # the matrices never change: copies of an operator share them
-
-
-class _Block:
-    """One stored matrix and its products with [pixel, column] and [ray, column]."""
-
-    def __init__(self, a: sp.csr_array, device: torch.device) -> None:
-        by_pixel = sp.csr_array(a.T.tocsr())
-        self._by_pixel: Any = by_pixel
-        self._by_ray: Any = by_pixel.T
-        if device.type != "cpu":
-            self._by_pixel, self._by_ray = _to_torch(by_pixel, device), _to_torch(a, device)
-
-    def forward(self, columns: Tensor) -> Tensor:
-        return _multiply(self._by_ray, columns)
-
-    def adjoint(self, columns: Tensor) -> Tensor:
-        return _multiply(self._by_pixel, columns)
-
-
-def _multiply(matrix: Any, columns: Tensor) -> Tensor:
-    if isinstance(matrix, Tensor):
-        return matrix @ columns
-    return torch.from_numpy(matrix @ columns.numpy())
-
-
-def _to_torch(matrix: sp.csr_array, device: torch.device) -> Tensor:
-    matrix.sort_indices()
-    indptr, indices, data = (
-        torch.from_numpy(v).to(device) for v in (matrix.indptr, matrix.indices, matrix.data)
-    )
-    return torch.sparse_csr_tensor(indptr, indices, data, size=matrix.shape)

@@ -66,7 +66,7 @@ def init(
     prior: Annotated[
         str | None, typer.Option(help="A prior's file, or gaussian; one that fits if left out.")
     ] = None,
-    draws: Annotated[int | None, typer.Option(min=2, help="Posterior draws; 16 if left out.")] = (
+    draws: Annotated[int | None, typer.Option(min=2, help="Posterior draws; 20 if left out.")] = (
         None
     ),
     name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
@@ -90,14 +90,14 @@ def init(
         if asks:
             missing = look([file], reader, mine).missing
             mine |= {k: _asked(k, file) for k in missing}
-        proposal = step.propose(file, reader, mine, prior, draws or 16)
+        proposal = step.propose(file, reader, mine, prior, draws or 20)
         _tell(file, proposal)
         proposals.append(proposal)
     default = name or step.name_of(files[0])
     if asks:
         default = name or typer.prompt("Name of the run", default=default)
         if draws is None:
-            wanted = typer.prompt("Posterior draws", default=16, type=typer_min(2))
+            wanted = typer.prompt("Posterior draws", default=20, type=typer_min(2))
             from dataclasses import replace
 
             proposals = [replace(p, draws=wanted) for p in proposals]

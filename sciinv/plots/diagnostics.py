@@ -15,7 +15,11 @@ from sciinv.plots.style import FOUND, GOOD, STYLE, grid
 
 
 def fit_figure(
-    chi2: Any, components: int | None = None, *, title: str = "Fit of each draw to the data"
+    chi2: Any,
+    components: int | None = None,
+    drawn: bool = False,
+    *,
+    title: str = "Fit of each draw to the data",
 ) -> Figure:
     """Show the reduced χ² of each draw: 1 for draws that fit as well as the truth would.
 
@@ -23,6 +27,7 @@ def fit_figure(
         chi2: Reduced χ² of each draw, [draw].
         components: Number of measured real components M: the truth's own χ² has the standard
             deviation √(2/M), shown as a band of two.
+        drawn: Whether χ² is by the noise as it was drawn with the image.
         title: Title.
     """
     values = np.asarray(chi2, dtype=np.float64).ravel()
@@ -43,7 +48,8 @@ def fit_figure(
         edges = np.linspace(low - pad, high + pad, 31)
         ax.hist(values, bins=edges.tolist(), color=FOUND, edgecolor="white", linewidth=0.5)
         ax.axvline(1.0, color=GOOD, lw=1.2, label=None if components else "expected")
-        ax.set(xlabel="reduced χ²", ylabel="draws", xlim=(edges[0], edges[-1]))
+        label = "reduced χ², by the noise as found" if drawn else "reduced χ²"
+        ax.set(xlabel=label, ylabel="draws", xlim=(edges[0], edges[-1]))
         ax.set_title(title, pad=20)
         ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         ax.legend(

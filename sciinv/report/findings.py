@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from sciinv import store
+
 _OBJECT = 0.1  # of the signal: pixels above belong to the object
+# The scale of the noise as found. What is left beyond the declared noise may be an effect that the
+# operator misses, so more than twice is a doubt. Less noise than declared is what a careful
+# estimate leaves, and no doubt: the intervals follow the noise as found. Ten times or a tenth is
+# what a wrong unit does.
+LARGER, WRONG_UNITS = 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -20,10 +27,12 @@ class Finding:
     Attributes:
         text: The sentence, with its numbers.
         warning: Whether it is a reason for doubt.
+        advice: Whether it asks for more draws: what is shown is right as far as it goes.
     """
 
     text: str
     warning: bool = False
+    advice: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,11 +45,12 @@ class Trust:
         relative_sd: Median sd over the object ÷ signal; the object is where |mean| > signal / 10.
         relative_width: Median width of the credible interval over the object ÷ signal.
         significant: Share of the object's pixels whose mean is more than two sd from zero.
-        chi2: Median reduced χ² of the draws, or None.
+        chi2: Median reduced χ² of the draws, or None; see `store.reduced_chi2`.
         chi2_sd: Standard deviation √(2/M) that the truth's own χ² has, or None.
         outside: By name of a classical reconstruction, the share of the object's pixels at which
             it lies outside of the credible interval.
         findings: The words.
+        drawn: Whether χ² is by the noise as it was drawn with the image.
     """
 
     draws: int
@@ -52,11 +62,17 @@ class Trust:
     chi2_sd: float | None
     outside: Mapping[str, float]
     findings: tuple[Finding, ...]
+    drawn: bool = False
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
         """The reasons for doubt."""
         return tuple(f for f in self.findings if f.warning)
+
+    @property
+    def advice(self) -> tuple[Finding, ...]:
+        """What more draws would mend."""
+        return tuple(f for f in self.findings if f.advice)
 
 
 def assess(
@@ -91,10 +107,11 @@ def assess(
         name: float(((image < low) | (image > high))[inside].mean())
         for name, image in (classical or {}).items()
     }
-    chi2 = _reduced(stats)
+    each, drawn = store.reduced_chi2(stats)
+    chi2 = None if each is None else float(each.median())
     chi2_sd = math.sqrt(2 / components) if components else None
     findings = [
-        *_fit(chi2, chi2_sd, components, "noise_scale" in stats),
+        *_fit(chi2, chi2_sd, components, drawn),
         *_unknowns(stats),
         _width(relative_sd, relative_width, significant, level),
         _where(summary["sd"], sd, signal),
@@ -106,18 +123,8 @@ def assess(
     ]
     return Trust(
         draws, signal, relative_sd, relative_width, significant, chi2, chi2_sd, outside,
-        tuple(findings),
+        tuple(findings), drawn,
     )  # fmt: skip
-
-
-def _reduced(stats: xr.Dataset) -> float | None:
-    """Return the median χ² of the draws, by the noise as drawn where one scale of it was drawn."""
-    if "chi2" not in stats:
-        return None
-    chi2 = stats["chi2"]
-    if "noise_scale" in stats and stats["noise_scale"].dims == chi2.dims:
-        chi2 = chi2 / stats["noise_scale"] ** 2
-    return float(chi2.median())
 
 
 def _fit(
@@ -199,11 +206,26 @@ def _unknowns(stats: xr.Dataset) -> list[Finding]:
             f"Drawn with the image: {label} {short(float(middle))}{units} (90 % of the draws from "
             f"{short(float(low))} to {short(float(high))})."
         )
-        wrong = name == "noise_scale" and not 0.5 < float(middle) < 2
-        if wrong:
-            text += " The declared noise is wrong by more than a factor of two: check its units."
-        out.append(Finding(text, wrong))
+        doubt = _of_noise(float(middle)) if name == "noise_scale" else ""
+        if name == "noise_scale" and 1 / WRONG_UNITS < float(middle) < 1 / LARGER:
+            text += (
+                " The declared noise is larger than what the data show, and the intervals are "
+                "those of the noise as found."
+            )
+        out.append(Finding(text + doubt, bool(doubt)))
     return out
+
+
+def _of_noise(scale: float) -> str:
+    """Return a sentence of doubt where the noise that was found is not that which was declared."""
+    if not 1 / WRONG_UNITS < scale < WRONG_UNITS:
+        return " That is another order of magnitude: check the units of the noise."
+    if scale > LARGER:
+        return (
+            " The draws leave more than twice the declared noise: it was declared too small, or "
+            "the operator misses an effect, which an interval does not hold."
+        )
+    return ""
 
 
 def _width(relative_sd: float, relative_width: float, significant: float, level: float) -> Finding:
@@ -267,7 +289,7 @@ def _sampling(draws: int, lowest: float) -> list[Finding]:
             Finding(
                 f"The {100 * lowest:.4g} % quantile lies beyond the lowest of {draws} draws, so "
                 f"the outer quantiles are too near the middle: {needed} draws would bound them.",
-                True,
+                advice=True,
             )
         )
     return out

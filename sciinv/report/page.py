@@ -18,7 +18,7 @@ import xarray as xr
 from markupsafe import Markup
 
 import sciinv
-from sciinv import plots, uncertainty
+from sciinv import plots, store, uncertainty
 from sciinv.errors import ConfigError
 from sciinv.report import parts
 from sciinv.report.findings import Finding, Trust, assess, short
@@ -154,8 +154,9 @@ def _section(problem: Problem, anchor: str, budget: int) -> dict[str, Any]:
     limits = plots.shared_limits([summary["mean"], *summary["quantiles"]])
     moved = bool(summary.attrs.get("aligned"))
     draws = Draws.of(one, problem.channel, shown, moved)
-    chi2 = stats["chi2"].values if "chi2" in stats else None
-    data = payload(summary, draws, chi2, others, colours, limits, budget)
+    chi2 = store.reduced_chi2(stats)[0]
+    fit = None if chi2 is None else chi2.values
+    data = payload(summary, draws, fit, others, colours, limits, budget)
     return {
         "anchor": anchor,
         "title": problem.title,
@@ -265,6 +266,5 @@ def _of_prior(problem: Problem) -> tuple[Finding, ...]:
 
 def _verdict(judged: Trust) -> str:
     count = len(judged.warnings)
-    if count == 0:
-        return "No reason for doubt found"
-    return f"{counted(count, 'reason')} for doubt"
+    words = f"{counted(count, 'reason')} for doubt" if count else "No reason for doubt found"
+    return f"{words}; more draws would help" if judged.advice else words

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from markupsafe import Markup
 
+from sciinv import store
 from sciinv.plots import Residuals
 from sciinv.report.chart import histogram
 from sciinv.report.findings import Trust, short
@@ -75,7 +76,8 @@ def numbers(problem: Problem, judged: Trust) -> dict[str, str]:
     """Return the field's own numbers and the few that every problem has."""
     rows = {k: spoken(v) for k, v in problem.domain.items()}
     if judged.chi2 is not None:
-        rows["Reduced χ², median"] = f"{judged.chi2:.3g}"
+        by = ", noise as found" if judged.drawn else ""
+        rows[f"Reduced χ², median{by}"] = f"{judged.chi2:.3g}"
     rows["Standard deviation ÷ signal"] = f"{100 * judged.relative_sd:.2g} %"
     rows["Draws"] = str(judged.draws)
     return rows
@@ -84,11 +86,13 @@ def numbers(problem: Problem, judged: Trust) -> dict[str, str]:
 def charts(problem: Problem, judged: Trust, stats: xr.Dataset) -> list[Markup]:
     """Return the histograms: χ² of the draws, the field's quantities, and drawn unknowns."""
     out = []
-    if "chi2" in stats:
+    chi2, drawn = store.reduced_chi2(stats)
+    if chi2 is not None:
+        by = ", by the noise as found" if drawn else ""
         band = None
         if judged.chi2_sd is not None:
             band = (1 - 3 * judged.chi2_sd, 1 + 3 * judged.chi2_sd)
-        out.append(histogram(stats["chi2"].values, "reduced χ² of each draw", band=band))
+        out.append(histogram(chi2.values, f"reduced χ² of each draw{by}", band=band))
     for name, q in problem.quantities.items():
         out.append(histogram(q["values"], name, q["units"], period=_period(q)))
     for name, value in _unknown(stats).items():
@@ -131,8 +135,12 @@ def _label(name: str) -> str:
 
 def items(dataset: xr.Dataset) -> dict[str, Any]:
     """Return a table with one row per item: its heads, rows, and how many are left out."""
+    chi2, drawn = store.reduced_chi2(dataset)
+    if chi2 is not None:
+        dataset = dataset.assign(chi2=chi2)
     names = [str(k) for k in ("chi2", "nfe", "seconds") if k in dataset]
-    heads = {"chi2": "reduced χ², median", "nfe": "network evaluations", "seconds": "s per draw"}
+    heads = {"chi2": f"reduced χ²{', noise as found' if drawn else ''}, median",
+             "nfe": "network evaluations", "seconds": "s per draw"}  # fmt: skip
     labels = [str(k) for k, v in dataset.coords.items() if v.dims == ("item",)]
     shown = dataset[names].median("draw").isel(item=slice(0, _ITEMS)).load()
     rows = []

@@ -131,14 +131,15 @@ def alone(log: Path) -> Iterator[None]:
 
 
 def progress_lines(say: Say, parts: int = 10) -> Callable[[int, int], None]:
-    """Return a progress callback that says about `parts` lines in all."""
-    last = 0
+    """Return a progress callback that says about `parts` lines, and as many of draws made anew."""
+    last, first = 0, 0
 
     def report(done: int, total: int) -> None:
-        nonlocal last
-        part = done * parts // total
+        nonlocal last, first
+        first = first or total
+        part = done * parts // first  # the total grows where draws are refused and made anew
         if part > last:
             last = part
-            say(f"{done} of {total} levels")
+            say(f"{done} of {total} levels" + (", some drawn anew" if total > first else ""))
 
     return report

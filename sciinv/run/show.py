@@ -54,8 +54,9 @@ def shown(watch: Watch) -> Iterator[Callable[[], None]]:
 
 
 def _line(name: str, state: State) -> str:
+    anew = ", some drawn anew" if state.anew else ""
     return (
-        f"{name}: {state.draws:.1f} of {state.total} draws, {lasting(state.seconds)} a draw, "
+        f"{name}: {state.draws:.1f} of {state.total} draws{anew}, {lasting(state.seconds)} a draw, "
         f"about {lasting(state.left)} left"
     )
 
@@ -69,7 +70,8 @@ def _table(states: Mapping[str, State]) -> Any:
     for name, s in states.items():
         draws = f"{s.draws:.0f}/{s.total}"
         left = "" if s.step == "done" else lasting(s.left)
-        table.add_row(name, s.step, draws, lasting(s.seconds), left)
+        step = f"{s.step}, some anew" if s.anew else s.step
+        table.add_row(name, step, draws, lasting(s.seconds), left)
     return table
 
 
@@ -77,8 +79,10 @@ def results(config: Config) -> dict[str, dict[str, Any]]:
     """Return what was found, of every problem whose report is written.
 
     Returns:
-        By problem: draws, items, the median reduced χ² (or None), the quantities of the first item
-        as {name: {mean, sd, units}}, the number of doubts that the page states, and its path.
+        By problem: draws, items, the median reduced χ² (or None; by the noise as found where its
+        scale was drawn: "noise_found" is then that scale's median ÷ declared), the quantities of
+        the first item as {name: {mean, sd, units}}, the number of doubts that the page states, and
+        its path.
     """
     out = {}
     for name, problem in config.problems.items():
@@ -90,7 +94,7 @@ def results(config: Config) -> dict[str, dict[str, Any]]:
         out[name] = {
             "draws": problem.draws,
             "items": problem.items,
-            "chi2_median": _chi2(folder / "posterior.zarr"),
+            **_fit(folder / "posterior.zarr"),
             "quantities": {
                 k: {"mean": v.get("mean"), "sd": v.get("sd"), "units": v.get("units")}
                 for k, v in (values[0] if values else {}).items()
@@ -101,12 +105,16 @@ def results(config: Config) -> dict[str, dict[str, Any]]:
     return out
 
 
-def _chi2(path: Path) -> float | None:
+def _fit(path: Path) -> dict[str, float | None]:
     try:
-        tree = store.open_posterior(path)
-        return float(tree["sample_stats/chi2"].median())
-    except (KeyError, SciinvError):
-        return None  # draws by hand may carry none
+        stats = store.to_dataset(store.open_posterior(path))
+    except SciinvError:
+        return {"chi2_median": None, "noise_found": None}
+    chi2, drawn = store.reduced_chi2(stats)  # None: draws by hand may carry none
+    return {
+        "chi2_median": None if chi2 is None else float(chi2.median()),
+        "noise_found": float(stats["noise_scale"].median()) if drawn else None,
+    }
 
 
 def found_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -114,7 +122,9 @@ def found_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = []
     for name, one in found.items():
         chi2 = one["chi2_median"]
-        fit = "" if chi2 is None else f", reduced χ² {chi2:.3g} (median)"
+        noise = one.get("noise_found")
+        by = "" if noise is None else f", by a noise {noise:.3g} times the declared"
+        fit = "" if chi2 is None else f", reduced χ² {chi2:.3g} (median{by})"
         items = f" of {one['items']} items" if one["items"] > 1 else ""
         lines.append(f"{name}: {one['draws']} draws{items}{fit}")
         spoken = [_quantity(k, v) for k, v in one["quantities"].items() if v["mean"] is not None]

@@ -21,6 +21,7 @@ OUTPUTS = {
 }
 _DONE = re.compile(r"done in ([\d.]+) s\s*\Z")
 _PART = re.compile(r"(\d+) of (\d+) levels")
+_ANEW = re.compile(r"levels, some drawn anew\n\Z")
 
 
 @dataclass
@@ -33,6 +34,7 @@ class State:
         total: Draws of items in all.
         running: Jobs that draw now.
         seconds: Seconds a draw, of the jobs that this run has made; None before.
+        anew: Whether a job draws some of its draws once more, as the data refused them.
     """
 
     step: str
@@ -40,12 +42,13 @@ class State:
     total: int
     running: int = 0
     seconds: float | None = None
+    anew: bool = False
 
     @property
     def left(self) -> float | None:
         """Seconds until all draws are made, as fast as now; None where it is not known."""
-        if self.seconds is None:
-            return None
+        if self.seconds is None or (self.running and self.draws >= self.total):
+            return None  # the last job checks and writes its draws, or is about to repeat some
         return (self.total - self.draws) * self.seconds / max(self.running, 1)
 
 
@@ -103,6 +106,7 @@ class Watch:
                 parts = _PART.findall(text)
                 part = int(parts[-1][0]) / int(parts[-1][1]) if parts else 0.0
                 state.running += 1
+                state.anew |= bool(_ANEW.search(text))
                 state.draws += part * size
                 spent += max(time.time() - _birth(log), 0.0) if part else 0.0
                 made += part * size

@@ -24,9 +24,8 @@ from sciinv.operators.base import Operator, declared, image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.samplers import checks, outliers
+from sciinv.samplers.counts import Levels, Means, Progress
 from sciinv.seeds import Streams, at_least, whole
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -117,7 +116,7 @@ class Sampler(Reconstructor):
         Raises:
             DivergenceError: A chain left the finite numbers.
         """
-        before, means = self.prior.evaluations, _Means()
+        before, means = self.prior.evaluations, Means()
         sigmas = [float(s) for s in self.levels_of_noise()]
         state = self.start(problem, streams, like)
         done: Step | None = None
@@ -214,7 +213,7 @@ class Sampler(Reconstructor):
             )
         like = torch.zeros(self.micro_batch, *shape, dtype=y.dtype, device=y.device)
         groups = sorted({n // self.micro_batch for n in numbers})
-        done, total = 0, len(groups) * len(items) * self.steps
+        levels = Levels(self.steps, len(groups) * len(items), progress)
         images: dict[tuple[int, int], np.ndarray] = {}
         stats: dict[str, dict[tuple[int, int], Any]] = {}
         for row, item in enumerate(items):
@@ -226,16 +225,10 @@ class Sampler(Reconstructor):
             for group in groups:
                 first = group * self.micro_batch
                 lanes = [first + k for k in range(self.micro_batch)]
-                base = done
-
-                def report(level: int, base: int = base) -> None:
-                    if progress is not None:
-                        progress(base + level, total)
-
                 x0, values = self._group(
-                    problem.with_data(self._batch(y[row])), seed, item, lanes, like, report
+                    problem.with_data(self._batch(y[row])), seed, item, lanes, like, levels.tell
                 )
-                done += self.steps
+                levels.close()
                 for lane, number in enumerate(lanes):
                     if number not in numbers:
                         continue
@@ -254,7 +247,7 @@ class Sampler(Reconstructor):
         item: int,
         lanes: list[int],
         like: Tensor,
-        report: Callable[[int], None],
+        report: Callable[[int, int], None],
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Run one micro-batch: images [B, C, H, W] and statistics [B]."""
         start = time.perf_counter()
@@ -263,7 +256,7 @@ class Sampler(Reconstructor):
             name = ("again", again) if again else ()
             streams = Streams([(seed, item, lane, *name) for lane in lanes], stock=True)
             with torch.no_grad():
-                x0, values = self.chain(problem, streams, like, _silent if again else report)
+                x0, values = self.chain(problem, streams, like, lambda level: report(level, again))
                 if "chi2" not in values:
                     values["chi2"] = problem.likelihood.chi2(problem.physics.A(x0), problem.y)
             checks.drawn(x0, self, problem.physics)
@@ -326,10 +319,6 @@ class Sampler(Reconstructor):
         return {"sampler": self.name, "operator_steps": self.steps}
 
 
-def _silent(level: int) -> None:
-    """Tell nothing of a level: tries beyond the first are not in the count of levels."""
-
-
 def _declared_unknowns(physics: Operator) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return by name the dimension of an unknown's values and what is known of it."""
     known: dict[str, tuple[str, dict[str, Any]]] = {
@@ -342,19 +331,3 @@ def _declared_unknowns(physics: Operator) -> dict[str, tuple[str, dict[str, Any]
         attrs = {"units": u.units, "prior_mean": u.mean, "prior_sd": u.sd, "unknown": 1}
         known[u.name] = (u.dim, attrs)
     return known
-
-
-class _Means:
-    """Running means over the levels of the kernel's statistics, per lane."""
-
-    def __init__(self) -> None:
-        self.total: dict[str, Tensor] = {}
-        self.count: dict[str, int] = {}
-
-    def add(self, stats: Mapping[str, Tensor]) -> None:
-        for key, value in stats.items():
-            self.total[key] = self.total.get(key, torch.zeros_like(value)) + value
-            self.count[key] = self.count.get(key, 0) + 1
-
-    def result(self) -> dict[str, Tensor | float]:
-        return {k: v / np.float64(self.count[k]) for k, v in self.total.items()}

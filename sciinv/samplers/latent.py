@@ -22,7 +22,8 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import OperatorError, PriorError
 from sciinv.operators.base import Declared, declared, image_shape
-from sciinv.samplers.base import Progress, Sampler
+from sciinv.samplers.base import Sampler
+from sciinv.samplers.counts import Progress
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Proposal:
     prior: str | dict[str, Any]
     why: str
     others: tuple[str, ...] = ()
-    draws: int = 16
+    draws: int = 20
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -89,7 +89,7 @@ def propose(
     reader: str | None = None,
     options: Mapping[str, Any] | None = None,
     prior: str | None = None,
-    draws: int = 16,
+    draws: int = 20,
 ) -> Proposal:
     """Return a proposal for one raw file.
 

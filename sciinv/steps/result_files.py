@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from sciinv import plots, report, uncertainty
+from sciinv import plots, report, store, uncertainty
 from sciinv.errors import DataError
 from sciinv.metrics import scattered
 from sciinv.report.page import maps_of
@@ -47,8 +47,9 @@ def write_figures(problem: report.Problem, folder: Path) -> list[str]:
     few = few.assign(image=shown.of(few["image"]))
     figure = plots.draws_figure(few, 0, channel=problem.channel, colours=colours)
     write_file(folder / f"item-{item}-draws.png", plots.png(figure))
-    if "chi2" in one:  # draws from elsewhere may have none
-        fit = plots.fit_figure(one["chi2"].isel(item=0).values, problem.components)
+    chi2, found = store.reduced_chi2(one)
+    if chi2 is not None:  # draws from elsewhere may have none
+        fit = plots.fit_figure(chi2.isel(item=0).values, problem.components, found)
         write_file(folder / f"item-{item}-chi2.png", plots.png(fit))
     stacked = maps.expand_dims(("item", "channel")).transpose(..., "item", "channel", "y", "x")
     vector = {"maps": plots.maps_figure(stacked, classical=others, colours=colours)}

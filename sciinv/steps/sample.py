@@ -75,6 +75,7 @@ def sample_shard(
     dataset = store.open_measurement(measurement)
     parts = []
     physics, shared = None, _is_shared(dataset)
+    told_of = _by_rows(progress, len(items))
     for row, item in enumerate(items):
         if physics is None or not shared:
             physics, y = build(dataset, operator, item, device)
@@ -99,7 +100,7 @@ def sample_shard(
                 draws=list(draws),
                 seed=seed,
                 items=[items[row]],
-                progress=_scaled(progress, row, len(items)),
+                progress=partial(told_of, row),
             )
 
         once = partial(attempt, physics=physics, model=model, y=y, row=row)
@@ -137,10 +138,21 @@ def identity(operator: Operator, prior: Prior, sampler: Sampler) -> dict[str, An
     }
 
 
-def _scaled(progress: Progress | None, row: int, rows: int) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(row * total + done, rows * total)
+def _by_rows(progress: Progress | None, rows: int) -> Callable[[int, int, int], None]:
+    """Return a callback (row, levels done, levels in all of the row) that tells those of all rows.
+
+    A row's levels grow where draws are made anew; those to come are taken as short as any so far.
+    """
+    totals: dict[int, int] = {}
+
+    def report(row: int, done: int, total: int) -> None:
+        totals[row] = total
+        before = sum(t for r, t in totals.items() if r < row)
+        ahead = (rows - row - 1) * min(totals.values())
+        if progress is not None:
+            progress(before + done, before + total + ahead)
+
+    return report
 
 
 def _is_shared(dataset: xr.Dataset) -> bool:

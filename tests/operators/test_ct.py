@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from sciinv.operators.check import check_operator
 from sciinv.operators.ct import CT, CTCounts
 from sciinv.operators.parts.ct_classical import redundancy, view_weights
 from sciinv.operators.parts.ct_geometry import Geometry
-from sciinv.operators.parts.ct_projector import Projector, _to_torch, weights
+from sciinv.operators.parts.ct_products import Block, same_bits, to_torch
+from sciinv.operators.parts.ct_projector import Projector, weights
 
 FAN = {"source_origin_mm": 60.0, "origin_detector_mm": 25.0}
 FILE = Path(__file__).resolve().parents[2] / "operators" / "ct.py"
@@ -340,17 +340,48 @@ def test_blockwise_products_are_the_stored_ones() -> None:
 def test_size_estimate_is_that_of_the_stored_matrix() -> None:
     projector = Projector(a_scan("fan", angles=np.arange(0, 77, 1.7)))
     projector.forward(torch.zeros(20, 23))
-    stored = sum(b._by_pixel.nnz * 8 for bs in projector._stored.values() for b in bs) / 1e6
+    stored = sum(b.nnz * 8 for bs in projector._stored.values() for b in bs) / 1e6
     assert projector.estimate_mb() == pytest.approx(stored, rel=0.05)
 
 
 def test_torch_matrix_gives_the_same_product() -> None:
     matrix = weights(a_scan("fan"), 0.3, "strip")
     x = torch.randn(matrix.shape[1], 5, dtype=torch.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls its compressed layout a beta
-        found = _to_torch(matrix, torch.device("cpu")) @ x
+    found = to_torch(matrix, torch.device("cpu")) @ x
     np.testing.assert_allclose(found.numpy(), matrix @ x.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_stored_matrices_give_the_products_of_one(dtype: torch.dtype) -> None:
+    matrix = weights(a_scan("fan"), 0.3, "strip").astype("f4" if dtype == torch.float32 else "f8")
+    one, both = (Block(matrix, torch.device("cpu"), both=b) for b in (False, True))
+    x, y = (
+        torch.randn(matrix.shape[1], 5, dtype=dtype),
+        torch.randn(matrix.shape[0], 5, dtype=dtype),
+    )
+    close = {"rtol": 1e-5, "atol": 1e-5}  # sums of about 60 terms of order 1 in single precision
+    torch.testing.assert_close(both.forward(x), one.forward(x), **close)
+    torch.testing.assert_close(both.adjoint(y), one.adjoint(y), **close)
+
+
+def test_a_product_whose_bits_depend_on_its_neighbours_is_left_to_scipy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    matrix = weights(a_scan("fan"), 0.3, "strip").astype("f4")
+    kept = Block(matrix, torch.device("cpu"), both=True)
+    assert isinstance(kept._by_ray, torch.Tensor) == torch.backends.mkl.is_available()
+
+    class Drifting:
+        """A product that is off in the last bits where it has many columns."""
+
+        shape, dtype = matrix.shape, torch.float32
+
+        def __matmul__(self, columns: torch.Tensor) -> torch.Tensor:
+            return torch.ones(matrix.shape[0], columns.shape[1]) + 1e-6 * (columns.shape[1] > 8)
+
+    assert not same_bits(Drifting())  # type: ignore[arg-type]
+    monkeypatch.setattr("sciinv.operators.parts.ct_products.same_bits", lambda matrix: False)
+    assert not isinstance(Block(matrix, torch.device("cpu"), both=True)._by_ray, torch.Tensor)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -284,13 +284,34 @@ def test_a_sound_posterior_raises_no_doubt():
         ({"chi2": 0.8}, "fit better than the truth"),
         ({"chi2": 1.3, "components": None}, "do not explain the data"),
         ({"draws": 6}, "From 6 draws"),
-        ({"draws": 12}, "19 draws would bound them"),
         ({"mean": 0.05, "sd": 0.2}, "two standard deviations from zero"),
         ({"acceptance": 0.05}, "may not have settled"),
     ],
 )
 def test_a_reason_for_doubt_is_named(settings, words):
     assert any(words in f.text for f in judged(**settings).warnings)
+
+
+def test_draws_too_few_for_the_outer_quantiles_ask_for_more_and_are_no_doubt():
+    found = judged(draws=12)
+    assert found.warnings == ()
+    assert ["19 draws would bound them" in f.text for f in found.advice] == [True]
+
+
+@pytest.mark.parametrize(
+    ("scale", "doubt", "words"),
+    [
+        (0.02, True, "check the units"),
+        (0.3, False, "larger than what the data show"),
+        (1.9, False, ""),
+        (2.1, True, "misses an effect"),
+        (50.0, True, "check the units"),
+    ],
+)
+def test_noise_as_found_is_a_doubt_where_it_may_hide_an_effect_or_a_unit(scale, doubt, words):
+    data = xr.Dataset({"noise_scale": ("draw", np.full(24, scale), {"unknown": 1})})
+    (found,) = trust._unknowns(data)
+    assert (found.warning, words in found.text) == (doubt, True)
 
 
 def test_a_sure_but_small_excess_is_no_reason_for_doubt():

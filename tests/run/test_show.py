@@ -16,7 +16,7 @@ from support.cli import REPO, cli, environment
 
 from sciinv.config import Config
 from sciinv.run import show
-from sciinv.run.watch import Watch
+from sciinv.run.watch import State, Watch
 
 CI = yaml.safe_load((REPO / "workflows/configs/ci.yaml").read_text())
 
@@ -55,6 +55,20 @@ def test_draws_and_time_left_come_from_stores_and_logs(watch: Watch) -> None:
     assert state.draws == 24
 
 
+def test_draws_made_anew_are_said_and_no_time_is_promised_at_the_end(watch: Watch) -> None:
+    log = "results/ci/logs/blur/sample/items-0-2-draws-0-8.log"
+    touched(log, "2026 36 of 40 levels\n2026 40 of 40 levels\n")
+    state = watch.states()["blur"]
+    assert (state.draws, state.anew) == (16, False)
+    touched(log, "2026 40 of 40 levels\n2026 44 of 80 levels, some drawn anew\n")
+    state = watch.states()["blur"]
+    assert state.anew
+    assert state.draws == pytest.approx(16 * 44 / 80)
+    assert "some drawn anew" in show._line("blur", state)
+    last = State("sample", 32.0, 32, running=1, seconds=2.0)
+    assert last.left is None
+
+
 def test_logs_of_an_earlier_run_say_nothing(watch: Watch) -> None:
     log = "results/ci/logs/blur/prepare.log"
     touched(log, "2026 done in 3.0 s\n")
@@ -68,6 +82,8 @@ def test_what_was_found_takes_five_lines_at_most() -> None:
     lines = show.found_lines({"m87": one | {"report": "r/index.html"}})
     assert len(lines) == 5
     assert lines[0] == "m87: 8 draws, reduced χ² 1.02 (median)"
+    found = show.found_lines({"m87": one | {"noise_found": 0.51, "report": "r/index.html"}})
+    assert found[0] == "m87: 8 draws, reduced χ² 1.02 (median, by a noise 0.51 times the declared)"
     assert "q0 41.93 ± 0.81 µas" in lines[1]
     assert "2 reasons for doubt" in lines[3]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from deepinv.physics import GaussianNoise, LinearPhysics
+from deepinv.physics import Denoising, GaussianNoise, LinearPhysics
 
 from sciinv import priors, samplers, uncertainty
 from sciinv.samplers import outliers
@@ -116,3 +116,20 @@ def test_failed_draws_are_left_out_of_maps():
         found["mcse_mean"].values[1], rest.std(0, ddof=1) / math.sqrt(5), rtol=1e-5
     )
     assert (found.attrs["draws"], found.attrs["failed"]) == (5, 1)
+
+
+def test_levels_of_draws_made_anew_are_told_and_counted_in_the_total(monkeypatch):
+    """Progress never says that all is done while a second try is under way."""
+    physics = Denoising(GaussianNoise(1.0))
+    physics.img_size = (1, 4, 4)
+    prior = priors.Gaussian(torch.zeros(1, 4, 4), power_spectrum=torch.ones(4, 4))
+    sampler = samplers.DAPS(
+        prior, conditional="tweedie", kernel="exact", levels=3, micro_batch=2, retries=2
+    )
+    refused = iter([[True, False], [False, False], [False, False]])
+    monkeypatch.setattr(outliers, "impossible", lambda *a, **k: torch.tensor(next(refused)))
+    told: list[tuple[int, int]] = []
+    sampler.sample(torch.zeros(1, 1, 4, 4), physics, draws=4, seed=0,
+                   progress=lambda *now: told.append(now))  # fmt: skip
+    # Two groups of 3 levels, and one of them twice.
+    assert told == [(1, 6), (2, 6), (3, 6), (4, 9), (5, 9), (6, 9), (7, 9), (8, 9), (9, 9)]
