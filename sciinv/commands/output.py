@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-import yaml
 
+from sciinv.config.schema import read_value
 from sciinv.errors import ConfigError, SciinvError
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?[eE][+-]?\d+")
@@ -137,7 +137,7 @@ def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, Any]:
                 got=pair,
                 remedy="put an equals sign between name and value, without spaces",
             )
-        out[key] = _scalar(yaml.safe_load(value))
+        out[key] = _scalar(read_value(value, f"{option} {key}"))
     return out
 
 

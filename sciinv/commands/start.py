@@ -114,10 +114,10 @@ def typer_min(least: int) -> Any:
 
 
 def _asked(key: str, file: str) -> Any:
-    import yaml
+    from sciinv.config.schema import read_value
 
     example = " (degrees: FIRST:END, e.g. 0:180)" if key == "angles" else ""
-    return yaml.safe_load(typer.prompt(f"{Path(file).name}: {key}{example}"))
+    return read_value(typer.prompt(f"{Path(file).name}: {key}{example}"), key)
 
 
 def _tell(file: str, proposal: Proposal) -> None:

@@ -37,8 +37,26 @@ _BOUNDS = {
 _NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 
 
+_WHOLE = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$")
+_REAL = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$"
+    r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without its silent last-one-wins rule for repeated keys."""
+    """YAML 1.1 without its silent last-one-wins rule for repeated keys, and without base 60.
+
+    In YAML 1.1 a range 10:50 is the number 650, sixty times ten and fifty; here it stays a text.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own place for them
+        first: [
+            (tag, {"int": _WHOLE, "float": _REAL}.get(tag.rpartition(":")[2], pattern))
+            for tag, pattern in resolvers
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
@@ -94,6 +112,24 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
             remedy="see workflows/configs/main.yaml",
         )
     return content
+
+
+def read_value(text: str, where: object) -> Any:
+    """Read one value as a configuration has it: a number, a flag, a list, or a text.
+
+    Raises:
+        ConfigError: It is no YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            "A value is no valid YAML",
+            where=where,
+            expected="a number, true or false, a text, or a list such as [0, 90]",
+            got=text,
+            remedy="close brackets and quotes; quote a text with special characters",
+        ) from error
 
 
 def check_schema(raw: Mapping[str, Any], where: object = None) -> None:

@@ -19,6 +19,7 @@ from sciinv.errors import DataError
 from sciinv.readers.parts import looks_ct, transmission
 from sciinv.readers.parts.hdf5 import check_size, check_written, checked_array, opened
 from sciinv.readers.parts.looks import with_warnings
+from sciinv.readers.parts.options import check_options, numbers_from
 from sciinv.readers.parts.rotation_axis import rotation_centre
 from sciinv.readers.parts.special import no_data
 from sciinv.readers.sinogram import measurement, scaled_to_air
@@ -80,6 +81,7 @@ def read(
     Raises:
         DataError: The file is damaged, lacks a dataset, or its parts do not match.
     """
+    check_options(read, path, locals())
     path = Path(path)
     if likelihood not in ("gaussian", "poisson"):
         raise DataError(
@@ -89,11 +91,6 @@ def read(
             got=likelihood,
             remedy="choose one of them",
         )
-    for name, value in (("image_size", image_size), ("pixel_mm", pixel_mm),
-                        ("detector_mm", detector_mm)):  # fmt: skip
-        if value is not None and not 0 < value < np.inf:
-            raise DataError("A size cannot be so", where=f"{path}: {name}", expected="above 0",
-                            got=value, remedy=f"correct {name}, or leave it out")  # fmt: skip
     told: list[str] = []
     with opened(path) as file:
         data = _dataset(file, "exchange/data", path)
@@ -228,10 +225,7 @@ def _dark_row(
 ) -> np.ndarray:
     if darks is not None:
         return np.asarray(darks[:, row])
-    if level is None or not 0 <= level < np.inf:
-        raise DataError("The dark level cannot be so", where="dark", expected="counts, 0 or more",
-                        got=level, remedy="give 0 for a counting detector")  # fmt: skip
-    return np.full((1, data.shape[2]), float(level))
+    return np.full((1, data.shape[2]), float(level or 0))
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
@@ -325,7 +319,8 @@ def _title(file: h5py.File, path: Path) -> str:
 
 
 def _chosen(rows: int | Sequence[int] | None, n: int, path: Path) -> list[int]:
-    chosen = list(range(n)) if rows is None else [int(i) for i in np.atleast_1d(rows)]
+    words = f"the rows 0 to {n - 1}"
+    chosen = list(range(n)) if rows is None else numbers_from(rows, path, "rows", words)
     if not chosen or min(chosen) < 0 or max(chosen) >= n:
         raise DataError(
             "The row is not in the scan",

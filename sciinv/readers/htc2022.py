@@ -17,6 +17,7 @@ from scipy.optimize import least_squares
 from sciinv.errors import DataError
 from sciinv.readers.parts import looks_ct
 from sciinv.readers.parts.looks import with_warnings
+from sciinv.readers.parts.options import check_options, is_number
 from sciinv.readers.parts.transmission import binned, estimated_noise
 from sciinv.readers.sinogram import check_finite, measurement
 
@@ -69,14 +70,13 @@ def read(
     Raises:
         DataError: The file is damaged, is of another layout, or holds no view in the range.
     """
+    check_options(read, path, locals())
     path = Path(path)
-    if isinstance(image_size, bool) or not image_size >= 1:
-        raise DataError("The image has no pixels", where="image_size", expected="1 or more",
-                        got=image_size, remedy="leave it out for 128")  # fmt: skip
+    limits = _range(angles, path)
     y, theta, geometry = _sinogram(path)
     theta, told = looks_ct.degrees(theta, len(theta), path, angle_unit)
-    if angles is not None:
-        low, high = (float(v) for v in angles)
+    if limits is not None:
+        low, high = limits
         keep = (theta >= low - 1e-6) & (theta <= high + 1e-6)
         if not keep.any():
             raise DataError(
@@ -125,6 +125,21 @@ def read(
         },
     )
     return with_warnings(out, told)
+
+
+def _range(angles: object, path: Path) -> tuple[float, float] | None:
+    if angles is None:
+        return None
+    pair = list(angles) if isinstance(angles, list | tuple | np.ndarray) else []
+    if len(pair) != 2 or not all(is_number(v) for v in pair):
+        raise DataError(
+            "The range of angles cannot be so",
+            where=f"{path}: angles",
+            expected="two numbers, the first and the last view angle in degrees",
+            got=repr(angles)[:60],
+            remedy="give for instance [0, 90], or leave it out for all views",
+        )
+    return float(pair[0]), float(pair[1])
 
 
 def read_segmentation(path: str | os.PathLike[str]) -> np.ndarray:

@@ -19,6 +19,7 @@ from sciinv.readers.parts.hdf5 import opened
 from sciinv.readers.parts.kspace_base import Choice, Reader
 from sciinv.readers.parts.kspace_item import How, image_scale, measurement
 from sciinv.readers.parts.looks import with_warnings
+from sciinv.readers.parts.options import LENGTH, check_options, is_number
 
 __all__ = ["image_scale", "items", "read"]
 
@@ -34,8 +35,8 @@ def read(
     path: str | Path,
     item: int | Sequence[int] | None = 0,
     *,
-    mask: np.ndarray | None = None,
-    coil_maps: np.ndarray | None = None,
+    mask: np.ndarray | str | None = None,
+    coil_maps: np.ndarray | str | None = None,
     noise_sd: float | None = None,
     noise_scan: bool = True,
     dataset: str | None = None,
@@ -59,9 +60,10 @@ def read(
     Args:
         path: A .npy, .mat, .h5/.hdf5/.mrd or .cfl/.hdr file.
         item: Slice, slices, or None for all.
-        mask: Undersample further: bool [ky, kx]; samples that it leaves out are dropped.
+        mask: Undersample further: bool [ky, kx], or the path of a .npy file that holds it;
+            samples that it leaves out are dropped.
         coil_maps: Sensitivities to use instead of ESPIRiT's, complex [coil, ky, kx] or
-            [set, coil, ky, kx].
+            [set, coil, ky, kx], or the path of a .npy file that holds them.
         noise_sd: Noise per real component in the file's units, equal and independent in every
             coil, of the k-space as read; where samples were measured a different number of times,
             of one measurement. Without it the file's noise scan is used, else the floor of the
@@ -94,6 +96,8 @@ def read(
     Raises:
         DataError: A file that cannot be read, or that does not hold such k-space.
     """
+    check_options(read, path, locals())
+    _check_kinds(path, counters, pixel_mm)
     path = Path(path)
     choice = Choice(
         counters=dict(counters or {}),
@@ -105,7 +109,9 @@ def read(
     _check_choice(choice, source, path)
     count = source.count(path, dataset, choice)
     wanted = _items(item, count, path)
-    how = How(path, mask, coil_maps, noise_sd, noise_scan, coils, sets)
+    kept = kspace_plain.given_array(mask, path, "mask", "biuf")
+    maps = kspace_plain.given_array(coil_maps, path, "coil_maps", "fc")
+    how = How(path, kept, maps, noise_sd, noise_scan, coils, sets)
     common = _common_scale(scale, source, path, dataset, choice, count, wanted, how)
     slices = [source.load(path, i, dataset, choice) for i in wanted]
     parts = [measurement(k, how, common) for k in slices]
@@ -208,20 +214,45 @@ def _check_choice(choice: Choice, source: type[Reader], path: Path) -> None:
         )
 
 
+def _check_kinds(path: str | Path, counters: object, pixel: object) -> None:
+    """Raise `DataError` where an option of several forms has none of them."""
+    sides = np.ravel(np.asarray(pixel, object)) if pixel is not None else np.ones(1)
+    right = len(sides) in (1, 2) and all(is_number(v) and LENGTH.holds(float(v)) for v in sides)
+    told = None
+    if not right:
+        told = "pixel_mm", f"one number or two (row, column), {LENGTH}", pixel
+    elif counters is not None and not isinstance(counters, Mapping):
+        told = "counters", 'names with numbers, e.g. {"average": 0}', counters
+    if told:
+        raise DataError(
+            "An option of the reader cannot be so",
+            where=f"{path}: {told[0]}",
+            expected=told[1],
+            got=repr(told[2])[:60],
+            remedy=f"correct {told[0]}, or leave it out",
+        )
+
+
 def _items(item: int | Sequence[int] | None, count: int, path: Path) -> list[int]:
     try:
         wanted = list(range(count)) if item is None else [int(i) for i in np.atleast_1d(item)]
     except (TypeError, ValueError):
         wanted = []
+    if len(set(wanted)) < len(wanted) or (item is not None and not _whole(item)):
+        wanted = []
     if not wanted or min(wanted) < 0 or max(wanted) >= count:
         raise DataError(
             "The file has no such item",
             where=path,
-            expected=f"0 … {count - 1}",
+            expected=f"0 … {count - 1}, each once",
             got=item,
             remedy="choose a slice that the file holds, or None for all",
         )
     return wanted
+
+
+def _whole(item: object) -> bool:
+    return all(is_number(v, whole=True) for v in np.atleast_1d(np.asarray(item, object)))
 
 
 _SCALES: dict[tuple[object, ...], float] = {}  # of volumes, since items may be read one by one

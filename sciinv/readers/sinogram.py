@@ -14,6 +14,7 @@ import xarray as xr
 from sciinv.errors import DataError
 from sciinv.readers.parts import looks_ct, sinogram_files
 from sciinv.readers.parts.looks import with_warnings
+from sciinv.readers.parts.options import check_options
 from sciinv.readers.parts.rotation_axis import rotation_centre
 from sciinv.readers.parts.transmission import (
     Sinogram,
@@ -177,7 +178,9 @@ def read(
     Raises:
         DataError: The file cannot be read, or does not hold what the arguments say.
     """
+    check_options(read, path, locals())
     path = Path(path)
+    looks_ct.check_geometry(geometry, source_origin_mm, origin_detector_mm, path)
     if sorted(axes) not in (["angle", "detector"], ["angle", "detector", "slice"]):
         raise DataError(
             "The axes are not those of a sinogram",
@@ -243,9 +246,6 @@ def read(
         sd = np.stack([estimated_noise(one) for one in y])
         notes["noise"] = "from second differences of neighbouring samples, sd_0 exp(y/2)"
     else:
-        if not 0 < noise_sd < np.inf:
-            raise DataError("The noise must be positive", where=path, expected="noise_sd above 0",
-                            got=noise_sd, remedy="leave it out, to have it estimated")  # fmt: skip
         sd = np.full_like(y, noise_sd)
     for one, its in zip(y, sd, strict=True):
         told += looks_ct.noise_doubts(one, its)

@@ -15,6 +15,7 @@ from sciinv.errors import DataError
 from sciinv.operators.parts.closure_sets import Count, amplitude_cholesky, closure_set
 from sciinv.readers.parts import looks_sky
 from sciinv.readers.parts.looks import with_warnings
+from sciinv.readers.parts.options import check_options, is_number
 from sciinv.readers.parts.uvfits_file import read_table
 from sciinv.readers.parts.uvfits_writer import write
 from sciinv.readers.parts.vlbi import SCAN_GAP_S, VisibilityTable, concatenate
@@ -108,6 +109,7 @@ def read(
         DataError: A file that cannot be read, holds several sources, or too few stations for any
             closure quantity.
     """
+    check_options(read, path, locals())
     if kind not in ("closures", "amplitudes", "visibilities"):
         raise DataError(
             "There is no measurement of this kind in a UVFITS file",
@@ -195,10 +197,6 @@ def _flux(
     kind: str,
 ) -> tuple[float, float]:
     """Return the total flux and its standard deviation, Jy: given, stated, or seen."""
-    for name, value in (("total_flux_jy", flux), ("total_flux_sd_jy", sd)):
-        if value is not None and not 0 < value < np.inf:
-            raise DataError("The total flux cannot be so", where=name, expected="Jy above 0",
-                            got=value, remedy=f"correct {name}, or leave it out")  # fmt: skip
     if flux is not None:
         usual = stated[0][1] if stated else flux / 6
         return float(flux), float(usual if sd is None else sd)
@@ -235,7 +233,8 @@ def _gains(gain_sd: float | dict[str, float], stations: tuple[str, ...]) -> NDAr
     if not isinstance(gain_sd, dict):
         gain_sd = {"*": gain_sd}
     unknown = sorted(set(gain_sd) - {*stations, "*"})
-    values = np.array([float(gain_sd.get(s, gain_sd.get("*", np.nan))) for s in stations])
+    given = [gain_sd.get(s, gain_sd.get("*")) for s in stations]
+    values = np.array([np.nan if v is None or not is_number(v) else float(v) for v in given])
     if unknown or not (values >= 0).all():
         raise DataError(
             "The station gains are not given for the stations of the file",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.cli import REPO
 
-from sciinv.config.schema import check_schema, read_yaml
+from sciinv.config.schema import check_schema, read_value, read_yaml
 from sciinv.errors import ConfigError
 from sciinv.run.launch import _check_executor
 from sciinv.steps.build import _check_device
@@ -42,3 +42,14 @@ def test_a_profile_whose_plugin_is_missing_names_the_package(tmp_path):
     assert "pip install snakemake-executor-plugin-no-such-cluster" in str(caught.value.remedy)
     (tmp_path / "config.yaml").write_text("executor: local\n")
     _check_executor(tmp_path)
+
+
+def test_a_range_stays_a_text_and_numbers_are_numbers(tmp_path):
+    # YAML 1.1 reads 10:50 as 650, sixty times ten and fifty.
+    (tmp_path / "a.yaml").write_text("angles: 10:50\nsd: 1.5e-3\nn: 0x10\nzero: 0\nback: -3\n")
+    found = read_yaml(tmp_path / "a.yaml")
+    assert found == {"angles": "10:50", "sd": 1.5e-3, "n": 16, "zero": 0, "back": -3}
+    assert read_value("1:30:45.5", "x") == "1:30:45.5"
+    assert read_value("[0, .5, .inf]", "x") == [0, 0.5, float("inf")]
+    with pytest.raises(ConfigError, match="no valid YAML"):
+        read_value("[0,", "--option angles")

@@ -132,7 +132,7 @@ def test_a_counting_detector_without_dark_field_is_read_by_option(tmp_path: Path
     assert got.attrs["rotation_axis"] == pytest.approx(AXIS, abs=0.1)
     assert json.loads(got.attrs["params"])["length_unit"] == "pixel"
     assert from_measurement(got)[0].image_spec.axis_units == "pixel"
-    with pytest.raises(DataError, match="dark level"):
+    with pytest.raises(DataError, match=r"a\.h5: dark\b"):
         dxchange.read(path, dark=-1)
 
 
@@ -143,10 +143,10 @@ def test_flats_that_are_one_frame_repeated_show_no_noise(tmp_path: Path) -> None
     assert "gain is not known" in told(got)
     assert len(transmission.distinct(white[:, 0])) == 1
     for gain in (0.0, -1.0):
-        with pytest.raises(DataError, match="gain cannot be"):
+        with pytest.raises(DataError, match=r"a\.h5: gain"):
             dxchange.read(tmp_path / "a.h5", gain=gain)
     for option in ("image_size", "pixel_mm", "detector_mm"):
-        with pytest.raises(DataError, match="size cannot be"):
+        with pytest.raises(DataError, match=r"a\.h5: (image_size|pixel_mm|detector_mm)"):
             dxchange.read(tmp_path / "a.h5", **{option: 0})
 
 
@@ -183,7 +183,7 @@ def test_a_noise_far_from_the_scatter_is_doubted(tmp_path: Path) -> None:
     path = _saved(tmp_path / "s.npy", _noisy())
     assert "times the stated noise" in told(sinogram.read(path, ANGLES, noise_sd=10.0))
     assert told(sinogram.read(path, ANGLES)) == ""
-    with pytest.raises(DataError, match="must be positive"):
+    with pytest.raises(DataError, match="noise_sd"):
         sinogram.read(path, ANGLES, noise_sd=0.0)
 
 

@@ -595,7 +595,7 @@ def test_slices_with_different_masks_are_not_mixed(tmp_path: Path) -> None:
         ({"item": 3}, "no such item"),
         ({"item": -1}, "no such item"),
         ({"item": []}, "no such item"),
-        ({"noise_sd": 0.0}, "noise must be positive"),
+        ({"noise_sd": 0.0}, "noise_sd"),
         ({"mask": np.ones((3, 3), bool)}, "mask does not fit"),
         ({"mask": np.zeros((H, W), bool)}, "mask does not fit"),
         ({"coil_maps": np.ones((COILS, 3, 3), complex)}, "coil maps do not fit"),

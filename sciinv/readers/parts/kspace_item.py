@@ -57,13 +57,6 @@ def measurement(k: KSpace, how: How, common: float | None) -> Part:
     calibration = None if k.calibration is None else k.calibration[used]
     if how.noise_sd is not None:
         rule, raw_sd = "given", float(how.noise_sd)
-        if not 0 < raw_sd < np.inf:
-            raise DataError(
-                "The noise must be positive",
-                expected="noise_sd > 0, in the file's units",
-                got=how.noise_sd,
-                remedy="leave it out to have it estimated",
-            )
     elif k.noise is not None and how.noise_scan:
         covariance = mri_coils.noise_covariance(k.noise[used]) * k.noise_variance_ratio
         rule, raw_sd, kspace = "scan", 1.0, mri_coils.prewhiten(kspace, covariance)
@@ -86,10 +79,8 @@ def measurement(k: KSpace, how: How, common: float | None) -> Part:
                 got=maps.shape,
                 remedy="give maps for this file's coils and grid, or leave them to be estimated",
             )
-    elif calibration is not None:
-        maps, _ = mri_coils.espirit(calibration, sets=how.sets)
     else:
-        maps, _ = mri_coils.espirit(kspace, kept, sets=how.sets)
+        maps = _estimated_maps(kspace, kept, calibration, how)
     y = _two_parts(kspace[:, kept])
     sd: np.ndarray | float = raw_sd
     if k.counts is not None:
@@ -108,6 +99,26 @@ def measurement(k: KSpace, how: How, common: float | None) -> Part:
         dims = ("reference_row", "reference_column")
         data["reference"] = dims, (k.reference / scale).astype(np.float32)
     return Part(kept, xr.Dataset(data, coords={"part": ["real", "imag"]}), rule, doubts)
+
+
+def _estimated_maps(
+    kspace: np.ndarray, kept: np.ndarray, calibration: np.ndarray | None, how: How
+) -> np.ndarray:
+    try:
+        if calibration is not None:
+            return mri_coils.espirit(calibration, sets=how.sets)[0]
+        return mri_coils.espirit(kspace, kept, sets=how.sets)[0]
+    except DataError as error:
+        if "calibration region" not in str(error):
+            raise
+        raise DataError(
+            "The k-space has no calibration region that is large enough for coil maps",
+            where=how.path,
+            expected=f"a fully sampled centre of {error.expected}",
+            got=error.got,
+            remedy="give the maps with the option coil_maps, an array or a .npy file; or read all "
+            "lines that the file has (counters, reference_lines, mask left out)",
+        ) from error
 
 
 def _coils(kspace: np.ndarray, coils: Sequence[int] | None, path: Path) -> np.ndarray:

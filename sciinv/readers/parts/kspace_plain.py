@@ -45,6 +45,45 @@ class Reader:
         return KSpace(checked(values, path), title=f"k-space of {path.stem}")
 
 
+def given_array(
+    value: np.ndarray | str | None, path: Path, name: str, kinds: str
+) -> np.ndarray | None:
+    """Return an option of `kspace.read` that is an array, or the path of a .npy file of one.
+
+    Args:
+        value: The option; None where it was not given.
+        path: The file that is read, for messages.
+        name: The option's name.
+        kinds: Kinds of dtype that it may have.
+
+    Raises:
+        DataError: It is none of these.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str | Path):
+        if not str(value).endswith(".npy") or not Path(value).is_file():
+            raise DataError(
+                "An array that was given by its file cannot be read",
+                where=f"{path}: {name}",
+                expected="the path of a .npy file",
+                got=value,
+                remedy=f"write the array with numpy.save, and give {name}=FILE.npy",
+            )
+        value = _npy(Path(value))
+    array = np.asarray(value)
+    if array.dtype.kind not in kinds:
+        words = "complex numbers, [coil, ky, kx]" if "c" in kinds else "true and false, [ky, kx]"
+        raise DataError(
+            "An array that was given cannot be so",
+            where=f"{path}: {name}",
+            expected=f"an array of {words}",
+            got=f"{array.dtype} {array.shape}",
+            remedy=f"correct {name}, or leave it out",
+        )
+    return array
+
+
 def _axes(array: Any, path: Path, choice: Choice | None) -> tuple[str, ...]:
     given = choice.axes if choice is not None else None
     shape = tuple(int(n) for n in array.shape)

@@ -111,6 +111,27 @@ def check_axis(axis: float, detectors: int, where: object) -> None:
         )
 
 
+def check_geometry(
+    geometry: str, source: float | None, detector: float | None, where: object
+) -> None:
+    """Raise `DataError` unless a geometry is parallel, or a fan with both of its distances."""
+    told = None
+    if geometry not in ("parallel", "fan"):
+        told = f"geometry {geometry!r}"
+    elif geometry == "fan" and (source is None or detector is None):
+        told = "a fan without source_origin_mm and origin_detector_mm"
+    elif geometry == "parallel" and (source is not None or detector is not None):
+        told = "a parallel beam with source_origin_mm or origin_detector_mm"
+    if told:
+        raise DataError(
+            "The geometry of the scan is not told",
+            where=where,
+            expected='"parallel"; or "fan" with source_origin_mm and origin_detector_mm',
+            got=told,
+            remedy='give geometry="fan" and both distances, or geometry="parallel" and neither',
+        )
+
+
 def edges(y: NDArray) -> NDArray[np.bool_]:
     """Return the outer fiftieth of the detector on each side, 2 elements or more, [detector]."""
     n = y.shape[-1]

@@ -13,6 +13,7 @@ from sciinv.readers.parts.vlbi import VisibilityTable
 LIGHT_M_PER_S = 299_792_458.0
 BRIGHTEST_JY = 1e9  # the active Sun is 1e7
 LARGEST_SNR = 1e7
+MOST_RESOLVED = 20  # a source whose shortest baseline sees less of it is resolved out: no image
 UAS = 1e-6 / 3600 * np.pi / 180
 
 
@@ -114,6 +115,12 @@ def doubts(
                 f"The total flux is stated as {total[0]:.4g} ± {total[1]:.3g} Jy, but "
                 f"{share:.0%} of the visibilities are brighter, up to "
                 f"{float(np.abs(table.vis).max()):.4g} Jy: no image of that flux gives them."
+            )
+        seen = float(np.abs(table.vis).max())
+        if total[0] > MOST_RESOLVED * seen:
+            told.append(
+                f"The total flux is stated as {total[0]:.4g} Jy, {total[0] / seen:.2g} times the "
+                f"brightest visibility of {seen:.3g} Jy: is it in Jy?"
             )
     if field * UAS > 0.1:
         told.append(

@@ -10,6 +10,7 @@ import numpy as np
 
 from sciinv.errors import DataError
 from sciinv.readers.parts import hdf5, special
+from sciinv.readers.parts.options import numbers_from
 
 ZARR = ("zarr.json", ".zarray", ".zgroup")  # what a Zarr folder holds, of either version
 
@@ -156,9 +157,18 @@ def chosen(
 ) -> list[int]:
     """Return the numbers of the slices to read."""
     if "slice" not in axes:
+        if slices is not None:
+            raise DataError(
+                "The array has no axis of slices",
+                where=f"{path}: slices",
+                expected='axes with "slice" among them',
+                got=f"slices={slices}, axes {list(axes)}",
+                remedy="leave slices out, or name the three axes with the option axes",
+            )
         return [0]
     n = array.shape[list(axes).index("slice")]
-    numbers = list(range(n)) if slices is None else [int(i) for i in np.atleast_1d(slices)]
+    words = f"the slices 0 to {n - 1}"
+    numbers = list(range(n)) if slices is None else numbers_from(slices, path, "slices", words)
     if not numbers or min(numbers) < 0 or max(numbers) >= n:
         raise DataError(
             "The slice is not in the stack",
