@@ -19,6 +19,7 @@ from sciinv.calibration import evidence, predictive, typicality, verdict
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate
 from sciinv.errors import ConfigError, OperatorError
+from sciinv.priors.base import Sampled
 from sciinv.steps import settings
 from sciinv.steps.build import build, load_prior, method
 from sciinv.steps.generic import scale_for
@@ -104,7 +105,7 @@ def check_prior(
     except OperatorError:  # a noise without a standard deviation per datum
         left_out = None
     value, error = _evidence(post, x, run, model, physics, y, seed)
-    judged = verdict.judge(left_out, typical, rate, exact=hasattr(model, "sample"))
+    judged = verdict.judge(left_out, typical, rate, exact=isinstance(model, Sampled))
     row = {
         "prior": _named(prior),
         "item": item,
