@@ -17,7 +17,7 @@ from torch import Tensor
 from sciinv.covariances import Components, Covariance, Deferred, Fourier, Isotropic
 from sciinv.diffusion import probability_flow, reverse_sde, to_zero
 from sciinv.errors import ConfigError
-from sciinv.priors.base import Prior
+from sciinv.priors.base import OfComponents, OfScales, Prior
 from sciinv.registry import find
 from sciinv.seeds import Streams
 
@@ -143,9 +143,9 @@ class Tweedie(Conditional):
         return Moments(self.prior(x_t, sigma), self.prior.conditional_covariance(x_t, float(sigma)))
 
 
-def _knows(prior: Prior, what: str, told: str, expected: str) -> None:
+def _knows(prior: Prior, what: type, told: str, expected: str) -> None:
     """Raise `ConfigError` unless a prior knows its p(x0 | x_t) in this closed form."""
-    if not hasattr(prior, what):
+    if not isinstance(prior, what):
         raise ConfigError(
             told,
             where=type(prior).__name__,
@@ -166,7 +166,7 @@ class Mixture(Conditional):
 
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior)
-        _knows(prior, "components", "Only a mixture prior knows p(x0 | x_t) as a mixture",
+        _knows(prior, OfComponents, "Only a mixture prior knows p(x0 | x_t) as a mixture",
                "priors.GaussianMixture")  # fmt: skip
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
@@ -187,7 +187,7 @@ class ScaleMixture(Conditional):
 
     def __init__(self, prior: Prior) -> None:
         super().__init__(prior)
-        _knows(prior, "scales", "Only a scale mixture knows p(x0 | x_t) as one",
+        _knows(prior, OfScales, "Only a scale mixture knows p(x0 | x_t) as one",
                "priors.ScaleMixture")  # fmt: skip
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
@@ -299,9 +299,9 @@ def best(prior: Prior) -> str:
     widths are fitted to its own draws when the first chain starts: a network's Jacobian products
     are no default, as they need not be symmetric or positive, and a chain on them can explode.
     """
-    if hasattr(prior, "components"):
+    if isinstance(prior, OfComponents):
         return Mixture.name
-    if hasattr(prior, "scales"):
+    if isinstance(prior, OfScales):
         return ScaleMixture.name
     if type(prior).conditional_covariance is not Prior.conditional_covariance:
         return Tweedie.name

@@ -112,7 +112,7 @@ def _problem(name: str, raw: Mapping[str, Any]) -> Problem:
     data = dict(values.pop("data"))
     if isinstance(data.get("path"), list):
         data["path"] = tuple(data["path"])
-    prior = values.pop("prior")
+    prior = values.pop("prior", {"kind": "generic"})
     sampler = dict(values.pop("sampler", {}))
     return Problem(
         name=name,
@@ -186,11 +186,20 @@ def _check_name(name: str, known: Any, where: str, what: str) -> None:
 
 
 def _check_prior(prior: Prior, where: str) -> None:
+    if prior.scale is not None and prior.kind != "generic":
+        raise ConfigError(
+            "Only the generic prior has no scale of its own",
+            where=f"{where}.scale",
+            expected="scale for kind generic alone",
+            got=f"kind: {prior.kind}",
+            remedy="leave scale out",
+        )
     if (prior.kind == "file") != bool(prior.path) or (prior.network and not prior.path):
         raise ConfigError(
-            "The prior is either a file or in closed form",
+            "The prior is a file, in closed form, or the generic one",
             where=where,
-            expected="{kind: file, path: FILE}, or {kind: gaussian, mean: …, sd: …, length: …}",
+            expected="{kind: file, path: FILE}, {kind: gaussian, mean: …, sd: …, length: …}, or "
+            "{kind: generic}",
             got=f"kind: {prior.kind}, path: {prior.path}, network: {prior.network}",
             remedy="give path (and network) for kind file only",
         )

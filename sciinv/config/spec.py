@@ -15,6 +15,8 @@ from sciinv.registry import FILE_AND_NAME
 
 # Parts of `display` that a summary depends on; the rest is the report's.
 SUMMARY = ("transform", "quantiles", "thresholds", "align")
+# The prior where none is named, by the channels of the image.
+GENERIC = {1: "data/priors/generic.safetensors", 2: "data/priors/generic-complex.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,17 @@ class Operator:
 
 @dataclass(frozen=True)
 class Prior:
-    """A prior: a file, or one in closed form.
+    """A prior: a file, one in closed form, or the generic one that ships.
 
     Attributes:
         path: A .safetensors file or the description of another network (.yaml), or None.
-        kind: "file" or "gaussian".
+        kind: "file", "gaussian" or "generic".
         mean: Mean of every pixel, units of the image.
         sd: Standard deviation of every pixel, units of the image.
         length: Correlation length in pixels; 0 for white.
         network: The FILE.py:CLASS that a description names and that may therefore be run.
+        scale: For kind generic, the size of a typical value of the object, units of the image;
+            None takes it from the data (`sciinv.steps.generic`).
     """
 
     path: str | None = None
@@ -105,10 +109,13 @@ class Prior:
     sd: float = 1.0
     length: float = 0.0
     network: str | None = None
+    scale: float | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """The prior's file, where it has one, and that of its network's class."""
+        if self.kind == "generic":  # which of them is for the operator to say
+            return tuple(GENERIC.values())
         return ((self.path,) if self.path else ()) + file_of(self.network or "")
 
 
@@ -151,6 +158,7 @@ class Problem:
         display: How images are shown.
         domain: Quantities that are derived from every draw (`sciinv.quantities.measure`).
         reference: An image to compare with, or None.
+        check_prior: Draws without a tenth of the data, in which the prior is checked; 0: no check.
     """
 
     name: str
@@ -165,6 +173,7 @@ class Problem:
     display: Mapping[str, Any] = field(default_factory=dict)
     domain: tuple[str, ...] = ()
     reference: str | None = None
+    check_prior: int = 0
 
     def blocks(self) -> list[tuple[str, str]]:
         """Return the jobs as (items, draws), each "first-end" with the end left out."""

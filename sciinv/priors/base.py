@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from deepinv.models.base import Denoiser
 from torch import Tensor
 
-from sciinv.covariances import Covariance, Implicit
+from sciinv.covariances import Components, Covariance, Implicit
 from sciinv.errors import PriorError
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A prior whose own draws are exact."""
+
+    def sample(self, streams: Any, like: Tensor) -> Tensor:
+        """Return one draw of p(x0) per lane of `like`."""
+
+
+@runtime_checkable
+class OfComponents(Protocol):
+    """A prior under which p(x0 | x_t) is a Gaussian mixture in closed form."""
+
+    def components(self, x_t: Tensor, sigma: float) -> Components:
+        """Return the components of p(x0 | x_t)."""
+
+
+@runtime_checkable
+class OfScales(Protocol):
+    """A prior under which p(x0 | x_t) is a scale mixture of Gaussians in closed form."""
+
+    def scales(self, x_t: Tensor, sigma: float) -> Any:
+        """Return the scale mixture."""
 
 
 def sigma_like(sigma: float | Tensor, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sciinv.diffusion import edm_grid, reverse_sde
-from sciinv.priors.base import Prior
+from sciinv.priors.base import Prior, Sampled
 from sciinv.seeds import Streams
 
 
@@ -25,7 +25,7 @@ def prior_draws(
         lanes = min(prior.micro_batch, count - first)
         streams = Streams([(seed, "truth", first + k) for k in range(lanes)])
         like = torch.zeros(lanes, *shape, dtype=dtype)
-        if hasattr(prior, "sample"):
+        if isinstance(prior, Sampled):
             out.append(prior.sample(streams, like))
             continue
         sigmas = np.append(edm_grid(prior.sigma_max, prior.sigma_min, steps), 0.0)

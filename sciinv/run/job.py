@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -22,6 +21,7 @@ from sciinv.errors import (
     PriorError,
     SciinvError,
 )
+from sciinv.run import lock
 
 Say = Callable[[str], None]
 RUN = "SCIINV_RUN"  # environment variable: the run that a job belongs to
@@ -75,7 +75,8 @@ def guard(log: str | Path) -> Iterator[Say]:
             sys.stderr.write(f"{text}\n  refused in this run already: not tried again\n")
             raise SystemExit(1)
     refusal.unlink(missing_ok=True)
-    with alone(path), path.open("w", buffering=1, encoding="utf-8") as stream:
+    own = lock.of_job(path.with_name(f".{path.name}.lock"))
+    with own, path.open("w", buffering=1, encoding="utf-8") as stream:
 
         def say(line: str) -> None:
             stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
@@ -103,31 +104,6 @@ def probed(found: str | Path) -> dict[str, Any]:
     """Return the settings that the check before the first draw found: micro_batch, inflate."""
     known = json.loads(Path(found).read_text())
     return {k: known[k] for k in ("micro_batch", "inflate") if k in known}
-
-
-@contextmanager
-def alone(log: Path) -> Iterator[None]:
-    """Hold a job's lock, and wait while another process does the same job.
-
-    A killed Snakemake leaves its jobs running: the resumed run's job starts when they are done.
-    The kernel frees the lock however the process ends. File systems without locks have none.
-    """
-    lock = log.with_name(f".{log.name}.lock")
-    while True:
-        with lock.open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            except OSError:
-                yield
-                return
-            # The one before removes its file: a lock on a file that is gone keeps nobody out.
-            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(stream.fileno())):
-                continue
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
 
 
 def progress_lines(say: Say, parts: int = 10) -> Callable[[int, int], None]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import getpass
 import importlib.util
 import json
 import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +19,7 @@ from typing import IO
 from sciinv.config import Config
 from sciinv.config.paths import CONFIG_FOLDER, checkout, locate, snakefile, workflows
 from sciinv.errors import ConfigError, DataError, StoreError, WorkflowError
-from sciinv.run import show
+from sciinv.run import lock, show
 from sciinv.run.job import RUN
 from sciinv.run.watch import Watch
 
@@ -100,7 +97,7 @@ def run(
         command += ["--cores", str(cores)]
     if dry_run:
         return subprocess.run([*command, "--dry-run", "--nolock", *extra], check=False).returncode
-    with _alone(Path(".snakemake")) as lock, _alone(Path(checked.folder)) as other:
+    with _alone(Path(".snakemake")) as own, _alone(Path(checked.folder)) as other:
         stale = _locked()
         if stale and not resume:
             raise ConfigError(
@@ -117,7 +114,7 @@ def run(
         command += ["--rerun-incomplete", *extra]
         watch = None if quiet or verbose else Watch(checked, start)
         told = None if verbose else Path(checked.folder) / SNAKEMAKE_TEXT
-        code = _snakemake(command, [lock.fileno(), other.fileno()], told, watch)
+        code = _snakemake(command, [own.fileno(), other.fileno()], told, watch)
     resumed = f"sciinv run --resume --config {config or DEFAULT}"
     if code == INTERRUPTED:
         print(f"Stopped: finished draws are kept. Go on with `{resumed}`.", file=sys.stderr)
@@ -261,17 +258,13 @@ def _alone(folder: Path = Path(".snakemake")) -> Iterator[IO[str]]:
         raise described or error from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
+            lock.take(stream, wait=False)
+        except lock.Held as holder:
             raise ConfigError(
                 "A run is under way in this folder",
                 where=folder.absolute(),
                 expected="one run at a time",
-                got=stream.read().strip() or "a process that has not said its number yet",
+                got=str(holder),
                 remedy="wait for it, or stop it; other folders can run at the same time",
             ) from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} of {getpass.getuser()} on {socket.gethostname()}")
-        stream.flush()
         yield stream

@@ -252,21 +252,24 @@ class Sampler(Reconstructor):
         """Run one micro-batch: images [B, C, H, W] and statistics [B]."""
         start = time.perf_counter()
 
-        def attempt(again: int) -> tuple[Tensor, dict[str, Tensor | float]]:
+        def attempt(again: int, which: Sequence[int]) -> tuple[Tensor, dict[str, Tensor | float]]:
             name = ("again", again) if again else ()
-            streams = Streams([(seed, item, lane, *name) for lane in lanes], stock=True)
+            mine = problem.with_data(problem.y[list(which)])
+            streams = Streams([(seed, item, lanes[lane], *name) for lane in which], stock=True)
             with torch.no_grad():
-                x0, values = self.chain(problem, streams, like, lambda level: report(level, again))
+                x0, values = self.chain(
+                    mine, streams, like[: len(which)], lambda level: report(level, again)
+                )
                 if "chi2" not in values:
-                    values["chi2"] = problem.likelihood.chi2(problem.physics.A(x0), problem.y)
-            checks.drawn(x0, self, problem.physics)
+                    values["chi2"] = mine.likelihood.chi2(mine.physics.A(x0), mine.y)
+            checks.drawn(x0, self, mine.physics)
             return x0, values
 
         if self.retries:
             known = outliers.freedom(problem, like[0].numel())
-            x0, values = outliers.redrawn(attempt, self.retries, *known)
+            x0, values = outliers.redrawn(attempt, len(lanes), self.retries, *known)
         else:
-            x0, values = attempt(0)
+            x0, values = attempt(0, range(len(lanes)))
         values["seconds"] = (time.perf_counter() - start) / len(lanes)
         out = {}
         for key, v in values.items():

@@ -241,7 +241,7 @@ class DAPS(Sampler):
             **({"noise": self.noise} if self.noise != "fixed" else {}),
             **(
                 {"inflate": self.conditional.inflate}
-                if hasattr(self.conditional, "inflate")
+                if isinstance(self.conditional, FittedWidth)
                 else {}
             ),
             "sigma_max": float(self.sigmas[0]),

@@ -16,7 +16,7 @@ A low E alone proves nothing, and a mode that every chain of a group missed is n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -53,16 +53,21 @@ def impossible(chi2: Tensor, data: int, k: int, drawn: bool = False) -> Tensor:
     return excess > FAR * math.sqrt(k / 2)
 
 
-Attempt = Callable[[int], tuple[Tensor, Mapping[str, Tensor | float]]]
+Attempt = Callable[[int, Sequence[int]], tuple[Tensor, Mapping[str, Tensor | float]]]
 
 
 def redrawn(
-    attempt: Attempt, retries: int, data: int, k: int
+    attempt: Attempt, lanes: int, retries: int, data: int, k: int
 ) -> tuple[Tensor, dict[str, Tensor | float]]:
     """Return a group's draws, those that are impossible drawn anew from the top.
 
+    Which lanes run again follows from the draws of the whole group, so that a draw's bits are
+    those of its group whichever of its draws were asked for.
+
     Args:
-        attempt: Runs all lanes of the group; its argument is 0 at first, then 1, 2 and so on.
+        attempt: Called with the number of the try, 0 at first, and the lanes of the group that run;
+            returns their x0 and statistics. No lane's chain may depend on another's.
+        lanes: Lanes of the group, B.
         retries: How often to try again.
         data: See `impossible`.
         k: See `impossible`.
@@ -71,24 +76,21 @@ def redrawn(
         x0 [B, C, H, W], and the statistics of each lane's last try; besides "tries" (1 at first)
         and "failed" (1 where the last try is impossible too), each [B]. "nfe" counts all tries.
     """
-    x0, first = attempt(0)
-    lanes = len(x0)
+    x0, first = attempt(0, range(lanes))
     values = {key: _by_lane(v, lanes) for key, v in first.items()}
     tries = torch.ones(lanes, dtype=torch.float64)
     drawn = "noise_scale" in values
     wrong = impossible(values["chi2"], data, k, drawn)
     for again in range(1, retries + 1):
-        if not bool(wrong.any()):
+        where = wrong.nonzero().flatten().cpu()
+        if not len(where):
             break
-        # All lanes run, whichever were asked for: a draw's bits are those of its whole group.
-        fresh, found = attempt(again)
-        x0 = torch.where(wrong.reshape(-1, 1, 1, 1), fresh, x0)
-        nfe = values["nfe"] + _by_lane(found["nfe"], lanes) * wrong.cpu()
+        fresh, found = attempt(again, where.tolist())
+        x0 = x0.index_copy(0, where.to(x0.device), fresh)
         for key, old in values.items():
-            new = _by_lane(found[key], lanes)
-            values[key] = torch.where(wrong.to(old.device).reshape(-1, *(1,) * (old.ndim - 1)),
-                                      new, old)  # fmt: skip
-        values["nfe"] = nfe
+            there = where.to(old.device)
+            new = _by_lane(found[key], len(where)).to(old)
+            values[key] = old.index_copy(0, there, new + old[there] if key == "nfe" else new)
         tries += wrong.cpu()
         wrong = impossible(values["chi2"], data, k, drawn)
     return x0, {**values, "tries": tries, "failed": wrong.double().cpu()}

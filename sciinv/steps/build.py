@@ -14,13 +14,28 @@ from torch import Tensor
 from sciinv import operators, priors, samplers, units
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate, located_name
-from sciinv.errors import ConfigError
+from sciinv.config.spec import GENERIC
+from sciinv.errors import ConfigError, PriorError
 from sciinv.operators.base import ImageSpec, declared, image_shape
 from sciinv.priors.base import Prior as DiffusionPrior
 
 
-def load_prior(prior: Prior, shape: tuple[int, int, int], units: str = "") -> DiffusionPrior:
-    """Return the prior of a configuration for images of this (C, H, W)."""
+def load_prior(
+    prior: Prior, shape: tuple[int, int, int], units: str = "", scale: float | None = None
+) -> DiffusionPrior:
+    """Return the prior of a configuration for images of this (C, H, W).
+
+    Args:
+        prior: The configuration's.
+        shape: (C, H, W) of the operator's image.
+        units: Its unit.
+        scale: Size of the object's values, for the generic prior (`steps.generic.scale_for`).
+
+    Raises:
+        PriorError: It cannot be read; the generic one knows no such channels or no scale.
+    """
+    if prior.kind == "generic":
+        return _generic(shape[0], units, prior.scale or scale)
     if prior.path is not None:
         path = locate(prior.path)
         if path.suffix == ".safetensors":  # weights and numbers: nothing in it can be run
@@ -28,6 +43,38 @@ def load_prior(prior: Prior, shape: tuple[int, int, int], units: str = "") -> Di
         return priors.load(path, run=located_name(prior.network) if prior.network else False)
     power = gaussian_power(shape[1:], prior.sd, prior.length)
     return priors.Gaussian(torch.full(shape, prior.mean), power_spectrum=power, units=units)
+
+
+def generic_file(channels: int) -> str:
+    """Return the file of the generic prior for images of so many channels.
+
+    Raises:
+        PriorError: There is none.
+    """
+    if channels not in GENERIC:
+        raise PriorError(
+            "The generic prior knows no images of this many channels",
+            where="prior",
+            expected="1 (real) or 2 (real and imaginary part)",
+            got=channels,
+            remedy="name a prior of such images; `sciinv train` makes one",
+        )
+    return GENERIC[channels]
+
+
+def _generic(channels: int, units: str, scale: float | None) -> DiffusionPrior:
+    from sciinv.priors.learned import generic
+
+    path = locate(generic_file(channels), "prior")
+    if scale is None:
+        raise PriorError(
+            "The generic prior is for values of any size, and nothing says theirs",
+            where="prior.scale",
+            expected="the size of a typical value of the object",
+            got="none",
+            remedy="give it as scale: NUMBER, in the unit of the image",
+        )
+    return generic.load(path, scale, units)
 
 
 def gaussian_power(shape: tuple[int, int], sd: float, length: float) -> Tensor:
@@ -62,8 +109,13 @@ def build(
 
 
 def doubts(model: DiffusionPrior, spec: ImageSpec) -> list[str]:
-    """Return sentences of doubt whether a prior serves an operator's image: the size of a pixel."""
+    """Return sentences of doubt whether a prior serves an operator's image.
+
+    The size of a pixel, and a prior that was not made for such objects.
+    """
     about = getattr(model, "metadata", None) or {}
+    if "warning" in about:
+        return [str(about["warning"])]
     pixel = about.get("pixel")
     axis = next((a for a in (spec.x, spec.y) if len(a) > 1), None)
     if (

@@ -12,6 +12,7 @@ import numpy as np
 from sciinv import calibration, metrics, plots, samplers, store
 from sciinv.arithmetic import fixed_arithmetic
 from sciinv.config import Operator, Prior, Sampler
+from sciinv.steps.generic import scale_for
 from sciinv.steps.sample import build, load_prior
 from sciinv.store.atomic import write_file
 
@@ -55,9 +56,10 @@ def calibrate(
     store.check_new(
         [folder / n for n in ("calibration.json", "ranks.npy", "calibration.png")], overwrite
     )
-    physics, _ = build(store.open_measurement(measurement), operator)
+    dataset = store.open_measurement(measurement)
+    physics, _ = build(dataset, operator)
     spec = physics.image_spec
-    model = load_prior(prior, spec.shape, spec.units)
+    model = load_prior(prior, spec.shape, spec.units, *scale_for(prior, dataset, operator))
     method = samplers.build(sampler.kind, model, **sampler.settings)
     x0 = calibration.prior_draws(model, truths, spec.shape, seed)
     found, x, _ = calibration.run(method, physics, x0, draws, seed, progress=progress)

@@ -13,6 +13,7 @@ from sciinv.errors import OperatorError
 from sciinv.operators.check import check_operator
 from sciinv.steps import settings
 from sciinv.steps.build import _check_device, build, doubts, load_prior, method
+from sciinv.steps.generic import scale_for
 from sciinv.steps.micro_batch import probe
 
 
@@ -55,7 +56,7 @@ def check(
             remedy=failed[0].remedy,
         )
     spec = physics.image_spec
-    model = load_prior(prior, spec.shape, spec.units)
+    model = load_prior(prior, spec.shape, spec.units, *scale_for(prior, dataset, operator))
     model.check(spec.shape)
     units.check(model.units, spec.units, where=operator.name or dataset.attrs["operator"])
     found: dict[str, Any] = {
@@ -63,7 +64,8 @@ def check(
         "image": {"shape": list(spec.shape), "units": spec.units},
         "measurement": {"shape": list(y.shape[1:]), "units": dataset.attrs["units"]},
         "likelihood": type(likelihoods.of(physics)).__name__,
-        "prior": {"kind": type(model).__name__, "units": model.units},
+        "prior": {"kind": type(model).__name__, "units": model.units}
+        | ({"scale": model.scale} if prior.kind == "generic" else {}),
         "doubts": doubts(model, spec),
         "checks": {r.name: r.got for r in results},
     }

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from deepinv.physics import Physics
 
-from sciinv import likelihoods, priors, samplers, store
+from sciinv import likelihoods, priors, samplers, store, uncertainty
 from sciinv.arithmetic import fixed_arithmetic
 from sciinv.calibration import evidence, predictive, typicality, verdict
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate
 from sciinv.errors import ConfigError, OperatorError
+from sciinv.priors.base import Sampled
+from sciinv.steps import settings
 from sciinv.steps.build import build, load_prior, method
+from sciinv.steps.generic import scale_for
 from sciinv.store.atomic import write_file
 
 Progress = Callable[[int, int], None]
@@ -35,10 +40,14 @@ def check_prior(
     item: int = 0,
     seed: int = 0,
     rate: float = verdict.RATE,
+    posterior: str | Path | None = None,
+    found: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Sample one item, with a tenth of its data left out and with all, and judge the prior.
+
+    Computed on the CPU.
 
     Args:
         measurement: The measurement store.
@@ -50,16 +59,19 @@ def check_prior(
         item: Position of the item.
         seed: Seed of everything.
         rate: Rate of false alarms.
+        posterior: A posterior store of all the data under this prior, whose draws save a run.
+        found: What the check before the first draw found: "micro_batch", "inflate".
         progress: Called with (levels done, levels in all) of each run.
         overwrite: Replace an earlier file.
 
     Returns:
         The verdict, the evidence ("log_evidence", "log_evidence_error", nats; None where it is not
-        known) and what was checked: JSON types only.
+        known), what was checked and the "seconds" that it took: JSON types only.
 
     Raises:
         SciinvError: See `Sampler.sample`; the item or the rate is out of range.
     """
+    begin = time.monotonic()
     if out is not None:
         store.check_new([out], overwrite)
     if not 0 < rate < 1:
@@ -76,9 +88,13 @@ def check_prior(
         )
     physics, y = build(dataset, operator, item)
     spec = physics.image_spec
-    model = load_prior(prior, spec.shape, spec.units)
-    run = method(sampler, model)
-    post = run.sample(y, physics, draws=draws, seed=seed, items=[item], progress=progress)
+    model = load_prior(prior, spec.shape, spec.units, *scale_for(prior, dataset, operator))
+    known = dict(found or {})
+    run = method(settings.found(sampler, known), model, known.get("micro_batch"))
+    if posterior is None:
+        post = run.sample(y, physics, draws=draws, seed=seed, items=[item], progress=progress)
+    else:
+        post = _drawn(posterior, item)
     x = torch.as_tensor(post["image"].values[:, 0]).to(y)
     own = own_images(prior, model, spec.shape)
     typical = typicality.typicality(typicality.statistics(model, x, own.sigmas), own)
@@ -89,9 +105,9 @@ def check_prior(
     except OperatorError:  # a noise without a standard deviation per datum
         left_out = None
     value, error = _evidence(post, x, run, model, physics, y, seed)
-    judged = verdict.judge(left_out, typical, rate, exact=hasattr(model, "sample"))
-    found = {
-        "prior": str(prior.path or f"gaussian of sd {prior.sd:g}, length {prior.length:g}"),
+    judged = verdict.judge(left_out, typical, rate, exact=isinstance(model, Sampled))
+    row = {
+        "prior": _named(prior),
         "item": item,
         "draws": draws,
         "seed": seed,
@@ -99,11 +115,49 @@ def check_prior(
         "log_evidence_error": error,
         "chi2": float(post["chi2"].median()),
         "sampler": dict(run.settings()),
+        "seconds": round(time.monotonic() - begin, 1),
         **judged.row(),
     }
     if out is not None:
-        write_file(out, json.dumps(found, indent=1, ensure_ascii=False).encode())
-    return found
+        write_file(out, json.dumps(row, indent=1, ensure_ascii=False).encode())
+    return row
+
+
+def _named(prior: Prior) -> str:
+    if prior.path is not None:
+        return str(prior.path)
+    gaussian = f"gaussian of sd {prior.sd:g}, length {prior.length:g}"
+    return gaussian if prior.kind == "gaussian" else prior.kind
+
+
+def _drawn(posterior: str | Path, item: int) -> xr.Dataset:
+    """Return the draws of one item in a store, without those that failed."""
+    draws = uncertainty.as_dataset(posterior)
+    if item not in draws["item"].values:
+        raise ConfigError("The store has no draws of this item", where=posterior,
+                          expected=f"one of {draws['item'].values.tolist()}", got=item,
+                          remedy="sample it, or check another item")  # fmt: skip
+    one = draws.sel(item=[item])
+    kept = uncertainty.kept(one)
+    return one if kept is None else one.isel(draw=np.flatnonzero(np.asarray(kept)[:, 0]))
+
+
+def numbers(found: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Return what a check found as attributes of a store; what is not known is left out."""
+    left_out, typical = found["predictive"] or {}, found["typicality"] or {}
+    values = {
+        "prior_check": found["answer"],
+        "prior_check_sentence": found["sentence"],
+        "prior_check_item": found["item"],
+        "prior_check_draws": found["draws"],
+        "prior_p": found["p"],
+        "prior_p_left_out": left_out.get("p"),
+        "prior_chi2_left_out": left_out.get("chi2"),
+        "prior_p_typical": typical.get("p"),
+        "log_evidence": found["log_evidence"],
+        "log_evidence_error": found["log_evidence_error"],
+    }
+    return {k: v for k, v in values.items() if v is not None}
 
 
 def compare(
@@ -112,7 +166,7 @@ def compare(
     out: str | Path | None = None,
     *,
     overwrite: bool = False,
-    **settings: Any,
+    **given: Any,
 ) -> list[dict[str, Any]]:
     """Judge several priors on one item, the one of the highest evidence first.
 
@@ -121,7 +175,7 @@ def compare(
         candidates: The priors.
         out: The JSON file to make; None: none.
         overwrite: Replace an earlier file.
-        **settings: As of `check_prior`.
+        **given: As of `check_prior`.
 
     Returns:
         What `check_prior` found of each, with "behind": nats behind the first (None: not known).
@@ -131,7 +185,7 @@ def compare(
     if len(candidates) < 2:
         raise ConfigError("A tournament takes several priors", expected="two or more",
                           got=len(candidates), remedy="name another one with --prior")  # fmt: skip
-    found = [check_prior(measurement, prior=p, **settings) for p in candidates]
+    found = [check_prior(measurement, prior=p, **given) for p in candidates]
     found.sort(key=lambda f: np.inf if f["log_evidence"] is None else -f["log_evidence"])
     best = found[0]["log_evidence"]
     for one in found:
@@ -144,7 +198,7 @@ def compare(
 
 def own_images(prior: Prior, model: priors.Prior, shape: tuple[int, int, int]) -> typicality.Own:
     """Return t of the prior's own images, kept beside its file where it has one."""
-    if prior.path is None:
+    if prior.path is None:  # of the generic one the scale is another each time
         return typicality.own(model, shape)
     return typicality.own_cached(locate(prior.path), shape, lambda: typicality.own(model, shape))
 

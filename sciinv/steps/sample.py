@@ -18,7 +18,8 @@ from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate
 from sciinv.priors.base import Prior as DiffusionPrior
 from sciinv.steps import settings
-from sciinv.steps.build import _check_device, build, doubts, load_prior, method
+from sciinv.steps.build import _check_device, build, doubts, generic_file, load_prior, method
+from sciinv.steps.generic import scale_for
 from sciinv.steps.micro_batch import halving
 
 Progress = Callable[[int, int], None]
@@ -83,7 +84,8 @@ def sample_shard(
             y = torch.from_numpy(dataset["y"].isel(item=[item]).values).to(y)
         if row == 0:
             spec = physics.image_spec
-            model = load_prior(prior, spec.shape, spec.units).to(device)
+            scale = scale_for(prior, dataset, operator)
+            model = load_prior(prior, spec.shape, spec.units, *scale).to(device)
             lanes = micro_batch or int(getattr(method(sampler, model), "micro_batch", 1))
             started = lanes
             told = doubts(model, spec)
@@ -106,11 +108,12 @@ def sample_shard(
         once = partial(attempt, physics=physics, model=model, y=y, row=row)
         part, lanes = halving(once, lanes, say)
         parts.append(part)
+    path = generic_file(spec.shape[0]) if prior.kind == "generic" else prior.path
     posterior = xr.concat(parts, "item", combine_attrs="override")
     about = store.provenance(
         operator=operator.name or dataset.attrs["operator"],
         operator_file=locate(operator.files[0]) if operator.files else None,
-        prior_file=locate(prior.path) if prior.path else None,
+        prior_file=locate(path) if path else None,
         config=identity(operator, prior, sampler),
         seed=seed,
         device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
@@ -119,6 +122,8 @@ def sample_shard(
     about["measurement_hash"] = store.content_hash(measurement)
     if prior.path:
         about["prior_path"] = str(locate(prior.path).absolute())
+    if prior.kind == "generic":
+        about["prior_scale"] = float(model.scale)
     if told:
         about["doubts"] = json.dumps(told, ensure_ascii=False)
     if lanes != started:
@@ -133,7 +138,8 @@ def identity(operator: Operator, prior: Prior, sampler: Sampler) -> dict[str, An
     """Return what decides the draws beside data, seed and files: kept in the store, hashed."""
     return {
         "operator": {"name": operator.name, "params": dict(operator.params)},
-        "prior": {k: getattr(prior, k) for k in ("kind", "mean", "sd", "length")},
+        "prior": {k: getattr(prior, k) for k in ("kind", "mean", "sd", "length")}
+        | ({"scale": prior.scale} if prior.scale else {}),
         "sampler": {"kind": sampler.kind, **sampler.settings},
     }
 

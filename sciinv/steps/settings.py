@@ -9,6 +9,7 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv.calibration.settings import find_inflate
+from sciinv.conditionals import FittedWidth
 from sciinv.config import Sampler
 from sciinv.errors import ConfigError
 from sciinv.priors.base import Prior as DiffusionPrior
@@ -60,7 +61,7 @@ def find(
     """
     plain = replace(sampler, settings={k: v for k, v in sampler.settings.items() if k != "inflate"})
     own = method(plain, model, micro_batch)
-    if not isinstance(own, DAPS) or not hasattr(own.conditional, "inflate"):
+    if not isinstance(own, DAPS) or not isinstance(own.conditional, FittedWidth):
         raise ConfigError(
             "This sampler has no width to inflate",
             where="sampler.inflate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ def summarize(
     domain: Sequence[str] = (),
     scheduler: str | None = None,
     memory: int | None = None,
+    check: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write the summary store of a posterior store, and the field's quantities; out of core.
@@ -32,6 +34,8 @@ def summarize(
             posterior store under the same path. This process alone if None.
         memory: Bytes that draws (half) and maps (half) may take in each process, beside what the
             program itself takes.
+        check: The file of `check_prior` on this posterior: its numbers go into the store's
+            attributes.
         overwrite: Replace a store of ours, and the file of the quantities, that are there already.
 
     Raises:
@@ -51,4 +55,8 @@ def summarize(
     with uncertainty.workers(scheduler):
         half = None if memory is None else memory // 2
         summary = uncertainty.summarize(posterior, **wanted, memory=half)
+        if check is not None:
+            from sciinv.steps.check_prior import numbers
+
+            summary.attrs |= numbers(json.loads(Path(check).read_text(encoding="utf-8")))
         return uncertainty.write_summary(summary, out, overwrite=overwrite, memory=half)

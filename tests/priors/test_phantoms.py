@@ -29,19 +29,19 @@ class TestFamilies:
         with pytest.raises(ConfigError, match="blackholes, brains, discs"):
             family("galaxies")
 
-    @pytest.mark.parametrize("name", ["blackholes", "discs"])
+    @pytest.mark.parametrize("name", ["blackholes", "discs", "generic"])
     def test_equal_keys_equal_images_and_other_keys_others(self, name):
         kind = family(name)
         first, again, other = (kind.pool(5, b, 3, None) for b in (2, 2, 3))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
-    @pytest.mark.parametrize("name", ["blackholes", "discs"])
+    @pytest.mark.parametrize("name", ["blackholes", "discs", "generic"])
     def test_a_block_does_not_depend_on_its_length(self, name):
         kind = family(name)
         assert torch.equal(kind.pool(5, 2, 4, None)[:2], kind.pool(5, 2, 2, None))
 
-    @pytest.mark.parametrize("name", ["blackholes", "discs"])
+    @pytest.mark.parametrize("name", ["blackholes", "discs", "generic"])
     def test_augmented_images_have_the_declared_shape(self, name):
         kind = family(name)
         images = kind.augment(kind.pool(1, 0, 5, None).float(), torch.Generator().manual_seed(0))

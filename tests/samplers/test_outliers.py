@@ -18,8 +18,8 @@ N = 400
 def scripted(tries):
     """Return an attempt whose χ² of each try is given; the image holds the number of the try."""
 
-    def attempt(again):
-        chi2 = torch.tensor(tries[again], dtype=torch.float64)
+    def attempt(again, lanes):
+        chi2 = torch.tensor([tries[again][lane] for lane in lanes], dtype=torch.float64)
         return torch.full((len(chi2), 1, 1, 1), float(again)), {"chi2": chi2, "nfe": 10.0}
 
     return attempt
@@ -54,7 +54,7 @@ def test_a_noise_that_is_drawn_is_what_the_best_draw_says():
 
 
 def test_only_the_wrong_draw_is_drawn_anew_and_its_evaluations_are_counted():
-    x0, values = outliers.redrawn(scripted([[1.0, 1.0, 9.0], [1.1, 1.1, 1.1]]), 2, N, N)
+    x0, values = outliers.redrawn(scripted([[1.0, 1.0, 9.0], [1.1, 1.1, 1.1]]), 3, 2, N, N)
     assert x0.flatten().tolist() == [0, 0, 1]
     assert values["chi2"].tolist() == [1.0, 1.0, 1.1]
     assert values["tries"].tolist() == [1, 1, 2]
@@ -64,7 +64,7 @@ def test_only_the_wrong_draw_is_drawn_anew_and_its_evaluations_are_counted():
 
 def test_a_better_draw_shows_that_its_fellows_were_wrong():
     tries = [[5.0, 5.0, 9.0], [5.0, 5.0, 1.0], [1.0, 5.0, 9.0]]
-    _, values = outliers.redrawn(scripted(tries), 2, N, N)
+    _, values = outliers.redrawn(scripted(tries), 3, 2, N, N)
     assert values["tries"].tolist() == [2, 2, 2]
     assert values["failed"].tolist() == [0, 1, 0]
 
@@ -127,9 +127,18 @@ def test_levels_of_draws_made_anew_are_told_and_counted_in_the_total(monkeypatch
         prior, conditional="tweedie", kernel="exact", levels=3, micro_batch=2, retries=2
     )
     refused = iter([[True, False], [False, False], [False, False]])
+    lanes = []
+    chain = sampler.chain
+
+    def counted(problem, streams, like, report):
+        lanes.append(len(like))
+        return chain(problem, streams, like, report)
+
+    monkeypatch.setattr(sampler, "chain", counted)
     monkeypatch.setattr(outliers, "impossible", lambda *a, **k: torch.tensor(next(refused)))
     told: list[tuple[int, int]] = []
     sampler.sample(torch.zeros(1, 1, 4, 4), physics, draws=4, seed=0,
                    progress=lambda *now: told.append(now))  # fmt: skip
     # Two groups of 3 levels, and one of them twice.
+    assert lanes == [2, 1, 2]  # the refused lane alone runs again
     assert told == [(1, 6), (2, 6), (3, 6), (4, 9), (5, 9), (6, 9), (7, 9), (8, 9), (9, 9)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import signal
@@ -52,10 +53,20 @@ def test_ci_configuration_runs_to_its_report(finished):
     assert draws(finished)["image"].shape == (16, 2, 1, 16, 16)
 
 
+def test_check_of_the_prior_stands_in_store_and_page(finished):
+    found = finished / "results/ci/blur"
+    check = json.loads((found / "check-prior.json").read_text())
+    attrs = uncertainty.open_summary(found / "summary.zarr").attrs
+    assert attrs["prior_check"] == check["answer"]
+    assert attrs["prior_p_left_out"] == check["predictive"]["p"]
+    assert attrs["log_evidence"] == check["log_evidence"]
+    assert check["sentence"] in html.unescape((found / "report/index.html").read_text())
+
+
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
     for folder, suffix in (("logs", "log"), ("benchmarks", "tsv")):
         names = {p.stem for p in (finished / "results/ci" / folder).rglob(f"*.{suffix}")}
-        steps = {"prepare", "check", "merge", "summarize", "report", "overview"}
+        steps = {"prepare", "check", "merge", "check_prior", "summarize", "report", "overview"}
         assert names == steps | {"items-0-2-draws-0-16"}
 
 

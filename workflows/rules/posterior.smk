@@ -51,3 +51,35 @@ rule merge:
         runtime=60,
     script:
         "../scripts/merge.py"
+
+
+rule check_prior:
+    """Say whether the prior knows the object, of the first item of problems that ask for it."""
+    wildcard_constraints:
+        # no other problem has this rule: there the file is one made by hand
+        problem="|".join(p for p in CONFIG.problems if CONFIG.problem(p).check_prior) or "(?!)",
+    input:
+        measurement=rules.prepare.output.measurement,
+        settings=rules.check.output.found,
+        posterior=rules.merge.output.posterior,
+        files=lambda wc: local(CONFIG.problem(wc.problem).inputs("operator", "prior")),
+    output:
+        found=f"{OUT}/{{problem}}/check-prior.json",
+    params:
+        version=sciinv.__version__,
+        spec=lambda wc: CONFIG.problem(wc.problem).facts(
+            "operator", "prior", "sampler", "check_prior"
+        ),
+        seed=CONFIG.run.seed,
+    log:
+        f"{OUT}/logs/{{problem}}/check_prior.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{problem}}/check_prior.tsv"
+    conda:
+        "../envs/sciinv.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 4000 * attempt,
+        runtime=lambda wc, attempt: 480 * attempt,
+    script:
+        "../scripts/check_prior.py"

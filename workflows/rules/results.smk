@@ -1,10 +1,16 @@
 import os.path
 
 
+def prior_check(problem):
+    """Return the check of a problem's prior, where it asks for one."""
+    return [f"{OUT}/{problem}/check-prior.json"] if CONFIG.problem(problem).check_prior else []
+
+
 rule summarize:
     """Mean, standard deviation, quantiles and the field's quantities, out of core."""
     input:
         posterior=rules.merge.output.posterior,
+        check=lambda wc: prior_check(wc.problem),
     output:
         summary=directory(f"{OUT}/{{problem}}/summary.zarr"),
         quantities=f"{OUT}/{{problem}}/quantities.json",
@@ -37,10 +43,10 @@ rule report:
         checks=lambda wc: [
             path
             for path in (
-                f"{OUT}/{wc.problem}/calibration/calibration.json",
                 f"{OUT}/{wc.problem}/check-prior.json",
+                f"{OUT}/{wc.problem}/calibration/calibration.json",
             )
-            if os.path.isfile(path)
+            if path in prior_check(wc.problem) or os.path.isfile(path)
         ],
     output:
         report=report(

@@ -12,5 +12,6 @@ with guard(snakemake.log[0]) as say:
         domain=spec["domain"],
         scheduler=run.get("dask"),
         memory=2**20 * run.get("memory_mb", 0) or None,
+        check=snakemake.input.check[0] if snakemake.input.check else None,
         overwrite=True,
     )

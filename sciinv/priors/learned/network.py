@@ -38,6 +38,7 @@ class NetworkSpec:
         turn: Take one constant phase off instead. In strong noise the slow phase is itself noise,
             which F could not undo; the phase of the strongest slow waves is not.
         linear: Let D be the class's Wiener filter plus what F adds (see `learned.linear`).
+        apart: F is a network of one channel, shown the channels one by one.
     """
 
     channels: int = 1
@@ -49,6 +50,7 @@ class NetworkSpec:
     phase: bool = False
     turn: bool = False
     linear: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class EDMNetwork(nn.Module):
         self.spec = spec
         self.sigma_data = sigma_data
         self.sigma_range = sigma_range
-        folded = spec.channels * spec.patch**2
+        folded = (1 if spec.apart else spec.channels) * spec.patch**2
         if spec.mean_size is not None:
             self.register_buffer("mean", torch.zeros(1, spec.channels, *spec.mean_size))
         if spec.linear:
@@ -153,7 +155,8 @@ class EDMNetwork(nn.Module):
         if turned:
             # the best linear estimate has the best phase, at the scale that the noise leaves
             slow = constant_phase(x) if self.spec.turn else slow_phase(x)
-            slow = unit(parts[1]) if self.spec.phase and more is not None else slow
+            filtered = self.spec.phase and more is not None and not self.spec.apart
+            slow = unit(parts[1]) if filtered else slow
             parts = [turn(part, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
                      for part in parts]  # fmt: skip
         parts = [part.to(own) for part in parts]
@@ -169,6 +172,9 @@ class EDMNetwork(nn.Module):
                     got=(H, W),
                 )
             parts.append(pad(self.mean / self.sigma_data, 8 * p).to(own).expand_as(parts[0]))
+        if self.spec.apart:
+            parts = [part.flatten(0, 1)[:, None] for part in parts]
+            sigma = sigma.expand(len(x), 1, 1, 1).repeat_interleave(self.spec.channels, 0)
         if p > 1:
             parts = [F.pixel_unshuffle(part, p) for part in parts]
         low, high = self.sigma_range
@@ -177,6 +183,8 @@ class EDMNetwork(nn.Module):
         x = self.unet.forward_unet(torch.cat([parts[0], maps, *parts[1:]], 1))
         if p > 1:
             x = F.pixel_shuffle(x, p)
+        if self.spec.apart:
+            x = x[:, 0].unflatten(0, (-1, self.spec.channels))
         if turned:
             x = turn(x.to(slow.dtype), slow)
         return x[..., :H, :W]

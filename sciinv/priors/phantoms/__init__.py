@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from sciinv.priors.phantoms import blackholes, brains, discs, heads
+from sciinv.priors.phantoms import blackholes, brains, discs, generic, heads
 from sciinv.priors.phantoms.family import Family, dihedral
 from sciinv.registry import find
 
 FAMILIES: dict[str, Family] = {
-    f.name: f for f in (blackholes.FAMILY, brains.FAMILY, discs.FAMILY, heads.FAMILY, heads.CROPS)
+    f.name: f
+    for f in (
+        blackholes.FAMILY,
+        brains.FAMILY,
+        discs.FAMILY,
+        generic.FAMILY,
+        heads.FAMILY,
+        heads.CROPS,
+    )
 }
 
 __all__ = ["FAMILIES", "Family", "dihedral", "family"]
