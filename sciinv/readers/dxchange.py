@@ -146,7 +146,10 @@ def read(
         y = np.stack([transmission.without_rings(one) for one in y])
     told += looks_ct.air_doubts(y, noise)
     for one, its in zip(y, noise, strict=True):
-        told += looks_ct.noise_doubts(one, its)
+        told += looks_ct.noise_doubts(one, its) + looks_ct.spike_doubts(one, its)
+        without = float(np.isinf(its).mean())
+        if without > 0.005:
+            told.append(f"{without:.1%} of the samples hold no value, and carry no data.")
     if rotation_axis is None:
         found = [rotation_centre(one, theta) for one in y]
         rotation_axis = float(np.median(found))

@@ -104,6 +104,7 @@ def read(
     noise = np.hypot(sd, model_error)[None]
     told += looks_ct.air_doubts(raw[None], noise)
     told += [d for d in looks_ct.noise_doubts(raw, noise[0]) if "no object" in d]
+    told += looks_ct.spike_doubts(raw, noise[0])
     out = measurement(
         raw[None],
         noise,

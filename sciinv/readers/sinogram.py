@@ -247,8 +247,10 @@ def read(
         notes["noise"] = "from second differences of neighbouring samples, sd_0 exp(y/2)"
     else:
         sd = np.full_like(y, noise_sd)
-    for one, its in zip(y, sd, strict=True):
-        told += looks_ct.noise_doubts(one, its)
+    for one, its, without in zip(y, sd, gone, strict=True):
+        if not without.any():
+            looks_ct.check_zeros(one, its, path)
+        told += looks_ct.noise_doubts(one, its) + looks_ct.spike_doubts(one, its)
     sd = np.where(binned(gone.astype(float), detector_binning, path) > 0, np.inf, sd)
     told += looks_ct.air_doubts(y, sd)
     size = image_size or n
