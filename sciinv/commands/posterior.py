@@ -242,14 +242,22 @@ def export(
     path: Annotated[
         Path, typer.Argument(metavar="STORE", help="posterior.zarr, summary.zarr, quantities.json.")
     ],
-    to: Annotated[str, typer.Option(help="nifti, fits, tiff, netcdf, csv or npy.")],
+    to: Annotated[str, typer.Option(help="nifti, fits, tiff, netcdf, csv, npy or dicom.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    measurement: Annotated[
+        Path | None,
+        typer.Option(help="The measurement store, which knows the place; by default beside it."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="A DICOM file of the same study: patient and study are taken from it."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write draws, or mean and sd, as a file of the field, with pixels and units."""
     from sciinv.steps.export import export as write
 
-    typer.echo(write(path, to, out, overwrite=overwrite))
+    typer.echo(write(path, to, out, measurement=measurement, like=like, overwrite=overwrite))
 
 
 def verify(
