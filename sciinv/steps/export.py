@@ -85,7 +85,8 @@ def images(path: str | Path) -> xr.DataArray:
     for axis in ("y", "x"):
         if axis in like.coords:
             coords[axis] = (axis, like[axis].values, dict(like[axis].attrs))
-    about: dict[str, Any] = {"units": str(like.attrs.get("units", "")), "source": str(Path(path).name)}
+    units = str(like.attrs.get("units", ""))
+    about: dict[str, Any] = {"units": units, "source": str(Path(path).name)}
     about |= {} if thick is None else {"slice_mm": float(thick)}
     return xr.DataArray(values, coords, ("layer", "item", "y", "x"), "image", about)
 
