@@ -83,7 +83,7 @@ def images(path: str | Path) -> xr.DataArray:
         if uncertainty.is_complex(image):
             values = uncertainty.magnitude(values)
         layers = [f"draw {int(d)}" for d in image["draw"].values]
-        like = image
+        like, thick = image, dataset.attrs.get("slice_mm")
     except SciinvError as first:
         try:
             maps = uncertainty.open_summary(path)
@@ -96,16 +96,16 @@ def images(path: str | Path) -> xr.DataArray:
                 remedy="name the store in results/RUN/PROBLEM",
             ) from first
         values = np.stack([maps["mean"].values, maps["sd"].values])
-        layers, like = ["mean", "sd"], maps["mean"]
+        layers, like, thick = ["mean", "sd"], maps["mean"], maps.attrs.get("slice_mm")
     values = np.asarray(values, np.float32)[:, :, 0]  # one channel: the magnitude, or the only one
     coords: dict[str, Any] = {"layer": layers}
     for axis in ("y", "x"):
         if axis in like.coords:
             coords[axis] = (axis, like[axis].values, dict(like[axis].attrs))
-    return xr.DataArray(
-        values, coords, ("layer", "item", "y", "x"), "image",
-        {"units": str(like.attrs.get("units", "")), "source": str(Path(path).name)},
-    )  # fmt: skip
+    units = str(like.attrs.get("units", ""))
+    about: dict[str, Any] = {"units": units, "source": str(Path(path).name)}
+    about |= {} if thick is None else {"slice_mm": float(thick)}
+    return xr.DataArray(values, coords, ("layer", "item", "y", "x"), "image", about)
 
 
 def _places(path: str | Path, named: str | Path | None) -> dict[str, Any]:

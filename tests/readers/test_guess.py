@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -99,3 +101,34 @@ def test_a_sinogram_of_matlab_is_read_with_the_angles_beside_it(tmp_path: Path) 
     data = readers.find("sinogram")(path, noise_sd=0.1, **options)
     assert np.array_equal(data["y"].values[0, 0], rays.T)
     assert np.allclose(data["angles"].values, np.degrees(turn[:, 0]))
+
+
+def test_files_of_other_programs_are_told_how_they_become_readable(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.uvh5", "w") as file:
+        file["Header/version"] = "1.0"
+        file["Data/visdata"] = np.zeros((4, 2, 1), np.complex64)
+    with h5py.File(tmp_path / "a.nx", "w") as file:
+        file["entry/instrument/detector/image_key"] = np.zeros(4, int)
+        file["entry/instrument/detector/data"] = np.zeros((4, 2, 2))
+    (tmp_path / "a.ms").mkdir()
+    (tmp_path / "a.ms/table.dat").touch()
+    (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    words = {"a.uvh5": "write_uvfits", "a.nx": "exchange/data", "a.ms": "exportuvfits"}
+    for name, word in {**words, "a.dcm": "sciinv train"}.items():
+        with pytest.raises(DataError) as caught:
+            readers.guess(tmp_path / name)
+        assert word in str(caught.value.remedy)
+
+
+def test_a_file_that_another_program_writes_is_told_as_locked(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", locking=True) as file:
+        file["exchange/data"] = np.zeros((2, 1, 4))
+        file.flush()
+        command = [
+            sys.executable,
+            "-c",
+            f"from sciinv import readers; readers.guess({str(path)!r})",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert "HDF5_USE_FILE_LOCKING" in done.stderr

@@ -12,7 +12,7 @@ import pytest
 
 from sciinv.errors import DataError
 from sciinv.readers import dxchange, htc2022, kspace, sinogram
-from sciinv.readers.parts import looks_ct, looks_mri
+from sciinv.readers.parts import looks_mri, looks_single
 from sciinv.readers.parts.looks import warnings_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs/studies"))
@@ -50,10 +50,10 @@ def test_single_samples_of_a_sinogram_that_stand_out_are_doubted(tmp_path: Path)
 def test_a_line_that_crosses_the_sinogram_diagonally_is_no_spike() -> None:
     # a thin object moves by one element from view to view
     y = np.zeros((20, 20)) + np.eye(20)
-    assert not looks_ct.spikes(y, np.full_like(y, 0.01)).any()
+    assert not looks_single.spikes(y, np.full_like(y, 0.01)).any()
     y = np.zeros((20, 20))
     y[7, 8] = 1.0
-    assert np.argwhere(looks_ct.spikes(y, np.full_like(y, 0.01))).tolist() == [[7, 8]]
+    assert np.argwhere(looks_single.spikes(y, np.full_like(y, 0.01))).tolist() == [[7, 8]]
 
 
 def test_zeros_amid_line_integrals_are_refused_with_the_option_that_masks_them(

@@ -11,6 +11,8 @@ from sciinv.errors import DataError
 
 LARGEST_INTEGRAL = 15.0  # beyond, of 3 million photons none passes
 AIR_OFF = 0.02  # a level of air that is not 0: 2 % of the open beam
+MOST_ATTENUATING = 100.0  # 1/mm: of gold and lead at 20 keV, the densest parts of their spectra
+WIDEST_MM = 3000.0  # no detector of tomography is wider
 UNITS = {"degrees": 1.0, "radians": 180 / np.pi}
 
 
@@ -132,6 +134,34 @@ def check_geometry(
         )
 
 
+def length_doubts(y: NDArray, detector: float, pixel: float, size: int, mm: bool) -> list[str]:
+    """Return doubts about lengths that look to be of another unit.
+
+    Args:
+        y: Line integrals, [item, angle, detector].
+        detector: Pitch of the elements, as seen at the axis.
+        pixel: Side of a pixel of the image, in the unit of `detector`.
+        size: Pixels a side.
+        mm: Whether lengths are in mm; else they are in pitches.
+    """
+    told = []
+    seen, covered = y.shape[-1] * detector, size * pixel
+    if not 0.2 < covered / seen < 5:
+        told.append(
+            f"The image is {covered:.3g} wide and the detector sees {seen:.3g}"
+            f"{' mm' if mm else ' pitches'}: are pixel_mm and detector_mm both in mm?"
+        )
+    thick = float(np.quantile(np.abs(y), 0.99))
+    if mm and thick / seen > MOST_ATTENUATING:
+        told.append(
+            f"Line integrals of {thick:.3g} within {seen:.3g} mm are more than the densest metal "
+            "attenuates: is detector_mm in mm?"
+        )
+    if mm and seen > WIDEST_MM:
+        told.append(f"The detector sees {seen / 1e3:.3g} m: is detector_mm in mm?")
+    return told
+
+
 def edges(y: NDArray) -> NDArray[np.bool_]:
     """Return the outer fiftieth of the detector on each side, 2 elements or more, [detector]."""
     n = y.shape[-1]
@@ -251,52 +281,6 @@ def check_transposed(y: NDArray, axes: Sequence[str], where: object) -> None:
             expected="views that differ, with air at their edges",
             got="first and last views of nothing but air, and none at the edges of the others",
             remedy=f"name the axes: axes={[swapped.get(a, a) for a in axes]}",
-        )
-
-
-def spikes(y: NDArray, noise_sd: NDArray) -> NDArray[np.bool_]:
-    """Return samples far above or far below all eight neighbours, bool [angle, detector].
-
-    Far is ten times the noise of the neighbours, since few photons have a large noise of their own.
-    What is part of an object is seen in the next view too, in the same element or beside it.
-    """
-    out = np.zeros(y.shape, bool)
-    if min(y.shape) < 3:
-        return out
-    c = y[1:-1, 1:-1]
-    h, w = c.shape
-    steps = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
-    near = np.stack([y[i : i + h, j : j + w] for i, j in steps])
-    far = 10 * np.max([noise_sd[i : i + h, j : j + w] for i, j in steps], axis=0)
-    seen = np.isfinite(far) & np.isfinite(noise_sd[1:-1, 1:-1])
-    far = np.where(seen, far, np.inf)
-    out[1:-1, 1:-1] = (c - near.max(0) > far) | (near.min(0) - c > far)
-    return out
-
-
-def spike_doubts(y: NDArray, noise_sd: NDArray) -> list[str]:
-    """Return a doubt where single samples stand out; a grain would do so in most views."""
-    here = spikes(y, noise_sd)
-    share = float(here.any(1).mean())
-    if not here.any() or share > 0.5:
-        return []
-    view, element = (int(i) for i in np.argwhere(here)[0])
-    return [
-        f"{int(here.sum())} samples differ from all their neighbours by more than ten times the "
-        f"noise, the first in view {view}, element {element}: flashes, or damaged values."
-    ]
-
-
-def check_zeros(y: NDArray, noise_sd: NDArray, where: object) -> None:
-    """Raise `DataError` where samples are exactly 0 between samples that are not."""
-    lost = (y == 0) & spikes(y, noise_sd)
-    if lost.any():
-        raise DataError(
-            "Samples are exactly 0 amid samples that are not",
-            where=where,
-            expected="line integrals; samples that were lost marked as such",
-            got=f"{int(lost.sum())} samples, the first at {[int(i) for i in np.argwhere(lost)[0]]}",
-            remedy="read with mask=True and no_data_value=0, so that zeros carry no data",
         )
 
 
