@@ -46,7 +46,7 @@ def unreadable(path: Path, error: Exception) -> DataError:
     )
     if isinstance(error, FileNotFoundError) or not path.exists():
         expected, text, remedy = "a file", "no such file", "check the path"
-    elif "lock" in low:
+    elif "lock file" in low:  # "sblock" stands in the message of a file that was cut off
         expected = "a file that no other program has open for writing"
         remedy = (
             "wait until the program that writes it has closed it; where none does (a network "
