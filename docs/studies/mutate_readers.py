@@ -72,8 +72,9 @@ def _child(reader: str, path: str, reference: dict, answer: Any) -> None:
 
 
 def content(dataset: Any) -> dict[str, Any]:
-    """Return what decides an image: every array, and the parameters of the operator."""
-    arrays = {k: v.values for k, v in dataset.data_vars.items() if v.dtype.kind in "biufc"}
+    """Return what decides an image: arrays and parameters of the operator, not the data's unit."""
+    known = {k: v for k, v in dataset.data_vars.items() if k != "scale"}
+    arrays = {k: v.values for k, v in known.items() if v.dtype.kind in "biufc"}
     return arrays | {"params": dataset.attrs.get("params")}
 
 

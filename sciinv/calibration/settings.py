@@ -45,12 +45,17 @@ class Pass:
         ratio: ρ.
         error: Standard error of ln ρ over the truths (jackknife).
         chi2: Median reduced χ² of the draws.
+        between: Share of pixels whose truth lies between the two draws; ⅓ for draws of the
+            posterior, as truth and draws are then exchangeable.
+        between_error: Its standard error over the truths.
     """
 
     inflate: float
     ratio: float
     error: float
     chi2: float
+    between: float
+    between_error: float
 
 
 @dataclass(frozen=True)
@@ -122,4 +127,9 @@ def _pass(
     left_out = torch.log((apart.sum() - apart) / (off.sum() - off)) / 2
     error = math.sqrt((n - 1) / n * float((left_out - left_out.mean()).square().sum()))
     ratio = math.sqrt(float(apart.sum() / off.sum()))
-    return Pass(kappa, ratio, error, float(chi2.median()))
+    held = (truth >= pairs.amin(1, True)) & (truth <= pairs.amax(1, True))
+    shares = held.double().mean(2).squeeze(1)
+    return Pass(
+        kappa, ratio, error, float(chi2.median()),
+        float(shares.mean()), float(shares.std()) / math.sqrt(n),
+    )  # fmt: skip

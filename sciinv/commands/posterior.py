@@ -214,6 +214,10 @@ def report(
     reference: Annotated[
         Path | None, typer.Option(help="An image to compare with, a NumPy file.")
     ] = None,
+    water: Annotated[
+        float | None,
+        typer.Option(min=1e-12, help="Attenuation of water, 1/mm: show CT in Hounsfield units."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """One HTML page and figures from the stores of a problem."""
@@ -230,6 +234,7 @@ def report(
         operator=Operator(operator, json_object(params, "--params")),
         items=items,
         reference=str(reference) if reference else None,
+        water=water,
     )
     typer.echo(make_report(shown, out, overwrite=overwrite))
 

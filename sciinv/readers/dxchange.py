@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
-from sciinv.readers.parts import looks_ct, transmission
+from sciinv.readers.parts import looks_ct, looks_single, transmission
 from sciinv.readers.parts.hdf5 import check_size, check_written, checked_array, opened
 from sciinv.readers.parts.looks import with_warnings
 from sciinv.readers.parts.options import check_options, numbers_from
@@ -146,7 +146,10 @@ def read(
         y = np.stack([transmission.without_rings(one) for one in y])
     told += looks_ct.air_doubts(y, noise)
     for one, its in zip(y, noise, strict=True):
-        told += looks_ct.noise_doubts(one, its)
+        told += looks_ct.noise_doubts(one, its) + looks_single.spike_doubts(one, its)
+        without = float(np.isinf(its).mean())
+        if without > 0.005:
+            told.append(f"{without:.1%} of the samples hold no value, and carry no data.")
     if rotation_axis is None:
         found = [rotation_centre(one, theta) for one in y]
         rotation_axis = float(np.median(found))
@@ -165,12 +168,14 @@ def read(
         "detector_binning": detector_binning,
         "model_error": model_error,
     }
+    pixel_mm = pixel_mm or n * pitch / size
+    told += looks_ct.length_doubts(y, pitch, pixel_mm, size, detector_mm is not None)
     out = measurement(
         y,
         sd,
         theta,
         image_size=size,
-        pixel_mm=pixel_mm or n * pitch / size,
+        pixel_mm=pixel_mm,
         detector_mm=pitch,
         detector_offset_mm=((n - 1) / 2 - centre) * pitch,
         source=str(path),

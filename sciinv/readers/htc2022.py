@@ -15,7 +15,7 @@ import xarray as xr
 from scipy.optimize import least_squares
 
 from sciinv.errors import DataError
-from sciinv.readers.parts import looks_ct
+from sciinv.readers.parts import looks_ct, looks_single
 from sciinv.readers.parts.looks import with_warnings
 from sciinv.readers.parts.options import check_options, is_number
 from sciinv.readers.parts.transmission import binned, estimated_noise
@@ -104,6 +104,7 @@ def read(
     noise = np.hypot(sd, model_error)[None]
     told += looks_ct.air_doubts(raw[None], noise)
     told += [d for d in looks_ct.noise_doubts(raw, noise[0]) if "no object" in d]
+    told += looks_single.spike_doubts(raw, noise[0])
     out = measurement(
         raw[None],
         noise,
@@ -133,12 +134,11 @@ def _range(angles: object, path: Path) -> tuple[float, float] | None:
     pair = list(angles) if isinstance(angles, list | tuple | np.ndarray) else []
     if len(pair) != 2 or not all(is_number(v) for v in pair):
         raise DataError(
-            "The range of angles cannot be so",
-            where=f"{path}: angles",
+            "The range of angles cannot be so", where=f"{path}: angles",
             expected="two numbers, the first and the last view angle in degrees",
             got=repr(angles)[:60],
             remedy="give for instance [0, 90], or leave it out for all views",
-        )
+        )  # fmt: skip
     return float(pair[0]), float(pair[1])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
-from sciinv.readers.parts import looks_ct, sinogram_files
+from sciinv.readers.parts import looks_ct, looks_single, sinogram_files
 from sciinv.readers.parts.looks import with_warnings
 from sciinv.readers.parts.options import check_options
 from sciinv.readers.parts.rotation_axis import rotation_centre
@@ -247,16 +247,19 @@ def read(
         notes["noise"] = "from second differences of neighbouring samples, sd_0 exp(y/2)"
     else:
         sd = np.full_like(y, noise_sd)
-    for one, its in zip(y, sd, strict=True):
-        told += looks_ct.noise_doubts(one, its)
+    for one, its, without in zip(y, sd, gone, strict=True):
+        if not without.any():
+            looks_single.check_zeros(one, its, path)
+        told += looks_ct.noise_doubts(one, its) + looks_single.spike_doubts(one, its)
     sd = np.where(binned(gone.astype(float), detector_binning, path) > 0, np.inf, sd)
     told += looks_ct.air_doubts(y, sd)
     size = image_size or n
-    if pixel_mm is None:
-        shrink = 1.0
-        if geometry == "fan" and source_origin_mm and origin_detector_mm is not None:
-            shrink = source_origin_mm / (source_origin_mm + origin_detector_mm)
-        pixel_mm = n * pitch * shrink / size
+    shrink = 1.0
+    if geometry == "fan" and source_origin_mm and origin_detector_mm is not None:
+        shrink = source_origin_mm / (source_origin_mm + origin_detector_mm)
+    pixel_mm = n * pitch * shrink / size if pixel_mm is None else pixel_mm
+    in_mm = detector_mm is not None or geometry == "fan"
+    told += looks_ct.length_doubts(y, pitch * shrink, pixel_mm, size, in_mm)
     out = measurement(
         y,
         sd,

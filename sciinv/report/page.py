@@ -94,6 +94,22 @@ def maps_of(problem: Problem) -> tuple[xr.Dataset, Shown, dict[str, np.ndarray]]
     Raises:
         ConfigError: No such item, or an image of another shape.
     """
+    summary, others = _as_stored(problem)
+    mean = summary["mean"]
+    shown = shown_as(
+        str(mean.attrs.get("units", "")),
+        float(np.abs(mean.values).max()),
+        _pixel(mean),
+        problem.frequency_hz,
+        problem.scale,
+        problem.water,
+    )
+    in_unit = {k: v * shown.factor + shown.offset for k, v in others.items()}
+    return _in_unit(summary, shown), shown, in_unit
+
+
+def _as_stored(problem: Problem) -> tuple[xr.Dataset, dict[str, np.ndarray]]:
+    """Return maps and other images of a problem's item as stored, [y, x]."""
     dataset = uncertainty.as_dataset(problem.posterior)
     if not 0 <= problem.item < dataset.sizes["item"]:
         raise ConfigError(
@@ -108,27 +124,21 @@ def maps_of(problem: Problem) -> tuple[xr.Dataset, Shown, dict[str, np.ndarray]]
     else:
         summary = problem.summary.isel(item=[problem.item])
     summary = summary.isel(item=0, channel=problem.channel).load()
-    mean = summary["mean"]
-    shown = shown_as(
-        str(mean.attrs.get("units", "")),
-        float(np.abs(mean.values).max()),
-        _pixel(mean),
-        problem.frequency_hz,
-        problem.scale,
-    )
-    others = {k: plots.plane(k, v, mean) * shown.factor for k, v in problem.classical.items()}
+    others = {k: plots.plane(k, v, summary["mean"]) for k, v in problem.classical.items()}
     if problem.truth is not None:
-        others["Truth"] = plots.plane("truth", problem.truth, mean) * shown.factor
-    return _in_unit(summary, shown), shown, others
+        others["Truth"] = plots.plane("truth", problem.truth, summary["mean"])
+    return summary, others
 
 
 def _in_unit(summary: xr.Dataset, shown: Shown) -> xr.Dataset:
     out = summary.copy()
-    for name in ("mean", "sd", "quantiles", "interval_width", "mcse_mean", "mcse_sd"):
+    for name in ("mean", "quantiles"):
+        out[name] = shown.of(out[name])
+    for name in ("sd", "interval_width", "mcse_mean", "mcse_sd"):
         if name in out:
-            out[name] = shown.of(out[name])
+            out[name] = shown.of(out[name], spread=True)
     if "threshold" in out.coords:
-        out = out.assign_coords(threshold=out["threshold"] * shown.factor)
+        out = out.assign_coords(threshold=out["threshold"] * shown.factor + shown.offset)
     return out
 
 
@@ -145,9 +155,11 @@ def _section(problem: Problem, anchor: str, budget: int) -> dict[str, Any]:
     dataset = uncertainty.as_dataset(problem.posterior)
     one = dataset.isel(item=[problem.item])
     stats = one.drop_vars("image").isel(item=0).load()
-    truth = others.get("Truth") if problem.truth is not None else None
-    classical = {k: v for k, v in others.items() if k in problem.classical}
-    judged = assess(summary, stats, classical, problem.components, truth)
+    # As stored: shares of the signal want an image whose empty places are 0.
+    stored, images = _as_stored(problem)
+    truth = images.get("Truth") if problem.truth is not None else None
+    classical = {k: v for k, v in images.items() if k in problem.classical}
+    judged = assess(stored, stats, classical, problem.components, truth)
     told = tuple(Finding(text, warning=True) for text in problem.doubts)
     judged = replace(judged, findings=(*told, *_of_prior(problem), *judged.findings))
     colours = plots.colour_map(problem.operator or dataset.attrs.get("operator"))
@@ -171,9 +183,11 @@ def _section(problem: Problem, anchor: str, budget: int) -> dict[str, Any]:
         "note": shown.note,
         "moved": moved,
         "units": shown.units,
+        "regions": parts.regions(summary),
         "charts": parts.charts(problem, judged, stats),
         "residuals": _residuals(problem),
         "calibration": _calibration(problem),
+        "search": parts.of_search(problem.search),
         "prior_check": problem.prior_check,
         "slots": {"calibration": "", "prior_check": "", **problem.slots},
         "nuisances": parts.nuisances(stats),

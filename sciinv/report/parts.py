@@ -18,6 +18,7 @@ from sciinv.report.markup import spoken
 from sciinv.uncertainty import Posterior
 
 _ITEMS = 200  # rows of the table of items
+_REGIONS = 5  # rows and columns of the image in numbers
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Problem:
         residuals: What the draws leave of the data.
         calibration: (ranks, draws) of a calibration on simulated truths, see
             `sciinv.plots.calibration_figure`.
+        search: What the search of `inflate: auto` found on simulated truths of this problem, the
+            row of `calibration.settings.Found`.
         prior_check: What `sciinv check-prior` found of this measurement and prior.
         slots: By "calibration" and "prior_check", the command that fills what is not there.
         provenance: Further rows on how it was made; the store's own are shown anyway.
@@ -46,6 +49,7 @@ class Problem:
         operator: Name of the operator, which decides the colours; the store's own if None.
         frequency_hz: Of the observation, by which a flux is shown as a brightness temperature.
         scale: What a normalised image was divided by, in the units of the file.
+        water: Attenuation of water, by which one of CT is shown in Hounsfield units.
         files: Names of the files beside the page with its figures.
     """
 
@@ -62,6 +66,7 @@ class Problem:
     quantities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     residuals: Residuals | None = None
     calibration: tuple[Any, int] | None = None
+    search: Mapping[str, Any] | None = None
     prior_check: Mapping[str, Any] | None = None
     slots: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +74,7 @@ class Problem:
     doubts: tuple[str, ...] = ()
     frequency_hz: float | None = None
     scale: float | None = None
+    water: float | None = None
     files: tuple[str, ...] = ()
 
 
@@ -123,6 +129,47 @@ def nuisances(stats: xr.Dataset) -> list[tuple[str, str, str]]:
                          f"{short(middle.min())} to {short(middle.max())}{units}",
                          f"{short(width)}{units} wide (median)"))  # fmt: skip
     return rows
+
+
+def of_search(search: Mapping[str, Any] | None) -> str:
+    """Return a sentence on the simulated truths that κ was found on; empty without."""
+    if not search or not search.get("passes"):
+        return ""
+    passes = search["passes"]
+    last = next((p for p in passes if p["inflate"] == search["inflate"]), passes[-1])
+    text = (
+        f"Before the first draw {search['truths']} truths were drawn from the prior, measured as "
+        "here with simulated noise, and sampled twice each: the two draws are "
+        f"{short(last['ratio'])} times as far from each other as from the truth (right: 1; "
+        f"standard error {short(last['error'])})"
+    )
+    if "between" in last:
+        text += (
+            f", and the truth lies between them at {100 * last['between']:.3g} ± "
+            f"{100 * last['between_error']:.2g} % of the pixels (right: 33.3 %)"
+        )
+    return f"{text}. The width of p(x0 | x_t) was set to {short(search['inflate'])} by this."
+
+
+def regions(summary: xr.Dataset) -> dict[str, Any]:
+    """Return the image in numbers: mean ± sd of a pixel, averaged over up to 5 × 5 regions.
+
+    For who sees no image, and where none is loaded. The sd is the root mean square over the region.
+    """
+    mean, sd = summary["mean"].transpose("y", "x"), summary["sd"].transpose("y", "x")
+    rows, columns = (
+        np.array_split(np.arange(n), min(_REGIONS, n)) for n in (mean.sizes["y"], mean.sizes["x"])
+    )
+    axes = {}
+    for axis, groups in (("y", rows), ("x", columns)):
+        at = mean[axis].values if axis in mean.coords else np.arange(mean.sizes[axis])
+        axes[axis] = [short(np.mean(at[g])) for g in groups]
+    cells = []
+    for r in rows:
+        parts = [(mean.values[np.ix_(r, c)], sd.values[np.ix_(r, c)]) for c in columns]
+        cells.append([f"{short(m.mean())} ± {short(np.sqrt((s**2).mean()))}" for m, s in parts])
+    units = str(mean["x"].attrs.get("units", "")) if "x" in mean.coords else "pixels"
+    return {"x": axes["x"], "rows": list(zip(axes["y"], cells, strict=True)), "units": units}
 
 
 def _unknown(stats: xr.Dataset) -> dict[str, xr.DataArray]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from sciinv.errors import ConfigError
 from sciinv.units import Unit
+
+ATTENUATIONS = ("1/mm", "1/cm", "1/m")
 
 _LIGHT, _BOLTZMANN = 299_792_458.0, 1.380649e-23  # m/s, J/K: exact in the SI
 _RADIANS = {
@@ -20,21 +23,30 @@ _PREFIXES = {0: "", -3: "m", -6: "µ", -9: "n"}
 
 @dataclass(frozen=True)
 class Shown:
-    """How stored pixel values become the numbers that are shown.
+    """How stored pixel values become the numbers that are shown: factor · value + offset.
 
     Attributes:
-        factor: Shown value ÷ stored value.
+        factor: Shown value ÷ stored value, without the offset.
         units: Unit of the shown values; empty where there is none.
         note: A sentence on the unit; empty where it says itself.
+        offset: Shown value of a stored 0.
     """
 
     factor: float = 1.0
     units: str = ""
     note: str = ""
+    offset: float = 0.0
 
-    def of(self, image: xr.DataArray) -> xr.DataArray:
-        """Return an image in the shown unit."""
+    def of(self, image: xr.DataArray, spread: bool = False) -> xr.DataArray:
+        """Return an image in the shown unit.
+
+        Args:
+            image: As stored.
+            spread: A standard deviation or a width, which no offset moves.
+        """
         out = image * self.factor if self.factor != 1 else image.copy()
+        if self.offset and not spread:
+            out = out + self.offset
         out.attrs = {**image.attrs, "units": self.units}
         return out
 
@@ -45,6 +57,7 @@ def shown_as(
     pixel: tuple[float, str] | None = None,
     frequency_hz: float | None = None,
     scale: float | None = None,
+    water: float | None = None,
 ) -> Shown:
     """Return the unit that a field uses for images stored in `units`.
 
@@ -52,7 +65,8 @@ def shown_as(
 
         T = c² F / (2 k ν² Ω),  F in W m⁻² Hz⁻¹ (1 Jy = 10⁻²⁶), Ω the solid angle of a pixel in sr,
 
-    where the frequency is known, else a flux without a factor before its unit.
+    where the frequency is known, else a flux without a factor before its unit. An attenuation μ
+    becomes 1000 (μ/μ_water − 1) Hounsfield units where that of water is known, else it stays.
 
     Args:
         units: As stored, e.g. "0.6 Jy/pixel", "1/mm", "1 = 99th percentile".
@@ -60,10 +74,25 @@ def shown_as(
         pixel: Side of a pixel and its unit.
         frequency_hz: ν, where it is known.
         scale: For a normalised image, what the values were divided by.
+        water: μ_water at the effective energy of the beam, in the unit of an attenuation, > 0.
 
-    Source: Thompson, Moran & Swenson 2017, section 1.2.
+    Source: Thompson, Moran & Swenson 2017, section 1.2; Hounsfield 1973.
+
+    Raises:
+        ConfigError: Water's attenuation is given for what is no attenuation.
     """
     unit = Unit.of(units)
+    if water is not None:
+        if unit.name not in ATTENUATIONS:
+            raise ConfigError(
+                "Only an attenuation is shown in Hounsfield units",
+                where="display.water",
+                expected=f"an image in {', '.join(ATTENUATIONS)}",
+                got=units or "no unit",
+                remedy="leave display.water out",
+            )
+        note = f"Hounsfield units: 1000 (μ/μ_water − 1) with μ_water = {water:.4g} {unit.name}."
+        return Shown(1000 * unit.factor / water, "HU", note, -1000.0)
     if unit.name == "Jy/pixel":
         side = pixel[0] * _RADIANS.get(pixel[1], 0.0) if pixel is not None else 0.0
         if frequency_hz and side > 0:

@@ -284,11 +284,13 @@
       const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[e.key];
       if (arrows && e.shiftKey) {
         s.held = s.at = [inside(s.held[0] + arrows[0], columns), inside(s.held[1] + arrows[1], rows)];
+        if (s.line === "free") s.ends = [s.ends[0], s.held];
       } else if (arrows && arrows[0]) { turn(arrows[0]); } else if (arrows) {
         s.key = order[(order.indexOf(s.key) + arrows[1] + order.length) % order.length];
       } else if (e.key === "Escape") { s.held = s.at = home; } else {
         const letter = e.key.toLowerCase();
         if (letter === "r") s.line = "row"; else if (letter === "c") s.line = "column";
+        else if (letter === "l") { s.line = "free"; s.ends = [s.held, s.held]; }
         else if (letter === "m") s.key = "mean"; else if (letter === "s") s.key = "sd"; else return;
       }
       e.preventDefault(); soon();

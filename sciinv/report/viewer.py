@@ -51,7 +51,7 @@ class Draws:
 
         def plane(values: NDArray[Any]) -> NDArray[Any]:
             flat = np.hypot(values[0], values[1]) if complex_ else values[channel]
-            return flat * shown.factor
+            return flat * shown.factor + shown.offset
 
         if moved:
             together = aligned(image.values)

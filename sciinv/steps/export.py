@@ -66,7 +66,7 @@ def images(path: str | Path) -> xr.DataArray:
         if uncertainty.is_complex(image):
             values = uncertainty.magnitude(values)
         layers = [f"draw {int(d)}" for d in image["draw"].values]
-        like = image
+        like, thick = image, dataset.attrs.get("slice_mm")
     except SciinvError as first:
         try:
             maps = uncertainty.open_summary(path)
@@ -79,16 +79,16 @@ def images(path: str | Path) -> xr.DataArray:
                 remedy="name the store in results/RUN/PROBLEM",
             ) from first
         values = np.stack([maps["mean"].values, maps["sd"].values])
-        layers, like = ["mean", "sd"], maps["mean"]
+        layers, like, thick = ["mean", "sd"], maps["mean"], maps.attrs.get("slice_mm")
     values = np.asarray(values, np.float32)[:, :, 0]  # one channel: the magnitude, or the only one
     coords: dict[str, Any] = {"layer": layers}
     for axis in ("y", "x"):
         if axis in like.coords:
             coords[axis] = (axis, like[axis].values, dict(like[axis].attrs))
-    return xr.DataArray(
-        values, coords, ("layer", "item", "y", "x"), "image",
-        {"units": str(like.attrs.get("units", "")), "source": str(Path(path).name)},
-    )  # fmt: skip
+    units = str(like.attrs.get("units", ""))
+    about: dict[str, Any] = {"units": units, "source": str(Path(path).name)}
+    about |= {} if thick is None else {"slice_mm": float(thick)}
+    return xr.DataArray(values, coords, ("layer", "item", "y", "x"), "image", about)
 
 
 def _step(image: xr.DataArray, axis: str) -> tuple[float, str]:
@@ -122,6 +122,8 @@ def _nifti(image: xr.DataArray) -> bytes:
         scale = _MM.get(units, 1.0)
         affine[column, column] = step * scale
         affine[column, 3] = float(image[axis].values[0]) * scale if axis in image.coords else 0.0
+    # Items of a volume are its slices; their thickness is that of a step where they do not overlap.
+    affine[2, 2] = float(image.attrs.get("slice_mm", 1.0))
     made = nibabel.Nifti1Image(values, affine)
     made.header.set_xyzt_units("mm" if _step(image, "x")[1] in _MM else "unknown")
     made.header["descrip"] = f"sciinv {image.attrs['source']} [{image.attrs['units']}]"[:79].encode(

@@ -22,7 +22,7 @@ from sciinv.operators.base import ImageSpec
 from sciinv.quantities.measure import spoken
 from sciinv.readers.parts.looks import warnings_of
 from sciinv.steps.residuals import residuals_of
-from sciinv.steps.result_files import beside, write_figures
+from sciinv.steps.result_files import beside, search_beside, write_figures
 from sciinv.steps.sample import build
 from sciinv.units import Unit, is_length
 
@@ -44,6 +44,7 @@ class Stores:
         calibration: The folder that `sciinv calibrate` wrote of this problem; by default
             "calibration" beside the posterior store, if it is there.
         prior_check: The file that `sciinv check-prior` wrote; by default "check-prior.json" there.
+        water: Attenuation of water in the image's unit: CT is then shown in Hounsfield units.
     """
 
     measurement: str | Path
@@ -56,6 +57,7 @@ class Stores:
     reference: str | None = None
     calibration: str | Path | None = None
     prior_check: str | Path | None = None
+    water: float | None = None
 
 
 def make_report(stores: Stores, out: str | Path, *, overwrite: bool = False) -> Path:
@@ -109,6 +111,7 @@ def sections(stores: Stores) -> list[report.Problem]:
     segmented = reference is not None and reference.endswith(".mat")
     truth = None if segmented else _reference(reference, draws.sizes["item"])
     calibration, prior_check, slots = beside(stores, dataset, draws)
+    search = search_beside(stores)
     out = []
     for item in range(min(stores.items, draws.sizes["item"])):
         physics, y = build(dataset, stores.operator or Operator(), item)
@@ -130,12 +133,14 @@ def sections(stores: Stores) -> list[report.Problem]:
                 quantities=found[item] if found else {},
                 residuals=residuals_of(dataset, physics, y, draws.isel(item=item)),
                 calibration=calibration,
+                search=search,
                 prior_check=prior_check if _is_of(prior_check, item) else None,
                 slots=slots,
                 provenance=_raw(dataset),
                 operator=dataset.attrs["operator"],
                 frequency_hz=dataset.attrs.get("frequency_hz"),
                 scale=_scale(dataset, item),
+                water=stores.water,
                 doubts=tuple(f"The data: {s}" for s in warnings_of(dataset))
                 + tuple(f"The prior: {s}" for s in json.loads(draws.attrs.get("doubts", "[]"))),
             )

@@ -94,6 +94,17 @@ def beside(
     return ranks, found, slots
 
 
+def search_beside(stores: Stores) -> Mapping[str, Any] | None:
+    """Return what the search of `inflate: auto` found, of the check.json beside the posterior."""
+    if not isinstance(stores.posterior, str | Path):
+        return None
+    path = Path(stores.posterior).parent / "check.json"
+    if not path.is_file():
+        return None
+    with _readable("check", path, "the file that the step check writes", "sciinv run"):
+        return json.loads(path.read_text(encoding="utf-8")).get("inflate_search")
+
+
 def _words(stores: Stores, draws: xr.Dataset) -> str:
     """Return the arguments of a command that samples as these draws were; empty if not known."""
     prior = draws.attrs.get("prior_path")

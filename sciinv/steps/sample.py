@@ -126,6 +126,8 @@ def sample_shard(
         about["prior_scale"] = float(model.scale)
     if told:
         about["doubts"] = json.dumps(told, ensure_ascii=False)
+    if "slice_mm" in dataset.attrs:
+        about["slice_mm"] = float(dataset.attrs["slice_mm"])
     if lanes != started:
         about["micro_batch_at_start"] = started
     observed = dataset[["y"]].isel(item=list(items)).assign_coords(item=list(items))

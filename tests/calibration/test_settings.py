@@ -45,6 +45,10 @@ def test_the_exact_factor_is_found_from_either_side(problem, start):
     assert abs(math.log(found.inflate)) < math.log(2.5)
     assert found.inflate == last.inflate
     assert json.loads(json.dumps(found.row()))["truths"] == 4
+    # Of three exchangeable values one is as often in the middle as another: ⅓. Four truths of 576
+    # pixels, of which unseen and seen ones are independent: 5 standard errors of √(2/9/2304).
+    assert abs(last.between - 1 / 3) < 5 * math.sqrt(2 / 9 / 2304) + abs(math.log(last.ratio)) / 3
+    assert 0 < last.between_error < 0.03
 
 
 def test_too_narrow_draws_are_told_by_the_ratio(problem):

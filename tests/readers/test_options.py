@@ -122,3 +122,22 @@ def test_coil_maps_and_mask_are_read_from_files(tmp_path: Path, files: dict[str,
     got = read(files["kspace"], noise_sd=0.03, **both)
     assert got.sizes["sample"] == usual.sizes["sample"] / 2
     assert np.array_equal(got["coil_maps"].values, usual["coil_maps"].values)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"detector_mm": 5e-5}, "more than the densest metal"),
+        ({"detector_mm": 150.0}, "sees 7.2 m"),
+        ({"pixel_mm": 50.0}, "both in mm"),
+        ({"detector_mm": 0.05}, ""),
+        ({}, ""),
+    ],
+)
+def test_lengths_in_another_unit_are_doubted(
+    options: dict[str, float], words: str, files: dict[str, Path]
+) -> None:
+    got = readers.find("sinogram")(files["sinogram"], "0:180", **options)
+    told = got.attrs.get("warnings", "")
+    assert words in told
+    assert bool(words) == bool(told)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sciinv import store
+from sciinv import store, uncertainty
 from sciinv.errors import ConfigError, SciinvError
 from sciinv.steps import export as step
 
@@ -53,6 +53,15 @@ def test_nifti_has_draws_as_its_fourth_axis_and_pixels_in_its_affine(posterior, 
     assert image.shape == (5, 4, 2, 3)
     assert np.array_equal(np.transpose(image.get_fdata(dtype=np.float32), (3, 2, 1, 0)), values)
     assert np.allclose(image.affine @ [1, 2, 0, 1], [2, 1, 0, 1])
+
+
+def test_the_thickness_of_a_slice_is_the_step_between_slices_of_nifti(posterior, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    first, _ = posterior
+    draws = uncertainty.as_dataset(first).load()
+    store.write_posterior(draws.assign_attrs(slice_mm=5.0), tmp_path / "thick.zarr")
+    image = nibabel.load(step.export(tmp_path / "thick.zarr", "nifti", tmp_path / "a.nii"))
+    assert image.header.get_zooms()[2] == 5.0
 
 
 def test_tiff_netcdf_npy_and_csv_hold_the_same_numbers(posterior, tmp_path):

@@ -15,6 +15,7 @@ with guard(snakemake.log[0]) as say:
                 title=spec["title"],
                 operator=Operator(**spec["operator"]),
                 items=spec["display"].get("items", 1),
+                water=spec["display"].get("water"),
                 reference=spec["reference"],
             )
         )

@@ -58,7 +58,12 @@ class Reader:
             reference = _reference(file, item, slices, doubts)
         kspace = checked(values if values.ndim == 3 else values[None], path)
         pixel, thickness = None, None
-        if header is not None:
+        if header is None:
+            doubts.append(
+                "The file has no ismrmrd_header: its pixel size is not known, and readout "
+                "oversampling, if there is any, was kept."
+            )
+        else:
             root = parsed_header(header, path)
             _check_order(root, path, slices, kspace.shape)
             rows, columns = kspace.shape[-2:]
@@ -122,6 +127,17 @@ def _check_order(root: Any, path: Path, slices: int, shape: tuple[int, ...]) -> 
     limit = number(root, "encoding/encodingLimits/slice/maximum", path, 0.0, zero=True)
     stated = int(limit) + 1
     coils = shape[0]
+    name = "acquisitionSystemInformation/receiverChannels"
+    channels = int(number(root, name, path, 0.0, zero=True))
+    if coils == 1 and channels == slices != stated:
+        raise DataError(
+            "The slices of the k-space look like coils",
+            where=path,
+            expected=f"[slice, coil, ky, kx] with {channels} coils, as the header says, or slices "
+            f"of a single coil, {stated} of them",
+            got=f"{slices} slices of one coil",
+            remedy="write it as [slice, coil, ky, kx]",
+        )
     if stated > 1 and stated == coils != slices:
         raise DataError(
             "The first two axes of the k-space look exchanged",

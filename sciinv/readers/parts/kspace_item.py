@@ -53,6 +53,14 @@ def measurement(k: KSpace, how: How, common: float | None) -> Part:
     kspace, rule = (k.kspace if used.all() else k.kspace[used]), "floor"
     doubts += looks_mri.check_kspace(kspace, path)
     measured = mri_masks.from_kspace(kspace)
+    lost = looks_mri.lost_samples(kspace, path)
+    if lost.any():
+        measured, kspace = measured & ~lost, np.where(lost, 0, kspace)
+        doubts.append(
+            f"{int(lost.sum())} samples are exactly 0 in some coils and not in others: they were "
+            "taken as not measured."
+        )
+    doubts += looks_mri.spike_doubts(kspace, path)
     kept = measured if how.mask is None else _undersampled(measured, how.mask, path)
     calibration = None if k.calibration is None else k.calibration[used]
     if how.noise_sd is not None:
@@ -64,6 +72,8 @@ def measurement(k: KSpace, how: How, common: float | None) -> Part:
             calibration = mri_coils.prewhiten(calibration, covariance)
     else:
         raw_sd = _floor(kspace, measured, k.counts)
+    if rule == "floor" and k.counts is None:
+        doubts += looks_mri.rounding_doubts(kspace, measured, raw_sd)
     if rule != "floor" and k.counts is None:
         doubts += looks_mri.check_noise(kspace, measured, raw_sd, path)
     kspace = kspace * kept

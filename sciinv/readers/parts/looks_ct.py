@@ -11,6 +11,8 @@ from sciinv.errors import DataError
 
 LARGEST_INTEGRAL = 15.0  # beyond, of 3 million photons none passes
 AIR_OFF = 0.02  # a level of air that is not 0: 2 % of the open beam
+MOST_ATTENUATING = 100.0  # 1/mm: of gold and lead at 20 keV, the densest parts of their spectra
+WIDEST_MM = 3000.0  # no detector of tomography is wider
 UNITS = {"degrees": 1.0, "radians": 180 / np.pi}
 
 
@@ -130,6 +132,34 @@ def check_geometry(
             got=told,
             remedy='give geometry="fan" and both distances, or geometry="parallel" and neither',
         )
+
+
+def length_doubts(y: NDArray, detector: float, pixel: float, size: int, mm: bool) -> list[str]:
+    """Return doubts about lengths that look to be of another unit.
+
+    Args:
+        y: Line integrals, [item, angle, detector].
+        detector: Pitch of the elements, as seen at the axis.
+        pixel: Side of a pixel of the image, in the unit of `detector`.
+        size: Pixels a side.
+        mm: Whether lengths are in mm; else they are in pitches.
+    """
+    told = []
+    seen, covered = y.shape[-1] * detector, size * pixel
+    if not 0.2 < covered / seen < 5:
+        told.append(
+            f"The image is {covered:.3g} wide and the detector sees {seen:.3g}"
+            f"{' mm' if mm else ' pitches'}: are pixel_mm and detector_mm both in mm?"
+        )
+    thick = float(np.quantile(np.abs(y), 0.99))
+    if mm and thick / seen > MOST_ATTENUATING:
+        told.append(
+            f"Line integrals of {thick:.3g} within {seen:.3g} mm are more than the densest metal "
+            "attenuates: is detector_mm in mm?"
+        )
+    if mm and seen > WIDEST_MM:
+        told.append(f"The detector sees {seen / 1e3:.3g} m: is detector_mm in mm?")
+    return told
 
 
 def edges(y: NDArray) -> NDArray[np.bool_]:

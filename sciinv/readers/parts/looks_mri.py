@@ -11,6 +11,7 @@ from sciinv.errors import DataError
 from sciinv.operators.parts import mri_coils
 
 MOST_COILS = 128
+MOST_LOST = 0.2  # beyond, what is left is no scan of these coils
 DEAD = 1e-10  # energy of a coil, relative to the median one, below which it measured nothing
 
 
@@ -52,6 +53,74 @@ def check_kspace(kspace: NDArray, path: Path) -> list[str]:
     _check_centre(power, path)
     _check_copies(kspace[:, measured], path)
     return _image_doubt(kspace, power, path)
+
+
+def lost_samples(kspace: NDArray, path: Path) -> NDArray[np.bool_]:
+    """Return samples that are exactly 0 in some coils and not in others, bool [ky, kx].
+
+    Noise makes no coil read exactly 0. Data that were rounded to whole numbers do, but then one of
+    the two parts is 0 far more often than both, which tells them apart.
+
+    Raises:
+        DataError: They are more than a fifth of what was measured.
+    """
+    zero = kspace == 0
+    measured = ~zero.all(0)
+    lost = zero.any(0) & measured
+    half = int(((kspace.real == 0) ^ (kspace.imag == 0))[:, measured].sum())
+    if not lost.any() or half > int(zero[:, measured].sum()):
+        return np.zeros(measured.shape, bool)
+    share = float(lost.sum() / measured.sum())
+    if share > MOST_LOST:
+        raise DataError(
+            "Samples are exactly 0 in some coils alone",
+            where=path,
+            expected="every coil to have measured the same samples",
+            got=f"{share:.0%} of them",
+            remedy="leave out the coils that were not read whole, with the option coils",
+        )
+    return lost
+
+
+def spike_doubts(kspace: NDArray, path: Path) -> list[str]:
+    """Return a doubt where single samples of the outer k-space stand out (spike noise)."""
+    h, w = kspace.shape[1:]
+    if min(h, w) < 16:
+        return []
+    from scipy.ndimage import maximum_filter, uniform_filter
+
+    size = np.abs(kspace).astype(np.float64)
+    measured = (size > 0).any(0)
+    around = np.ones((1, 7, 7), bool)
+    around[0, 3, 3] = False
+    count = np.rint(49 * uniform_filter(measured.astype(float), 7, mode="constant")) - measured
+    highest = maximum_filter(size, footprint=around, mode="constant")
+    total = 49 * uniform_filter(size, (1, 7, 7), mode="constant") - size
+    y, x = (np.abs(np.arange(n) - n // 2) > n // 8 for n in (h, w))
+    # six neighbours of noise are so low beside a seventh sample once in 10⁷ or less
+    outer = (y[:, None] | x[None]) & (count >= 6) & measured
+    out = (size > 5 * highest) & (size * np.maximum(count, 1) > 8 * total) & outer
+    if not out.any():
+        return []
+    coil, ky, kx = (int(i) for i in np.argwhere(out)[0])
+    return [
+        f"{int(out.sum())} samples stand out of the outer k-space by more than five times, the "
+        f"first in coil {coil} at [{ky}, {kx}]: spikes, or damaged values."
+    ]
+
+
+def rounding_doubts(kspace: NDArray, measured: NDArray[np.bool_], sd: float) -> list[str]:
+    """Return a doubt where the noise lies below the step that the samples were rounded to."""
+    values = kspace[:, measured]
+    parts = np.abs(np.concatenate([values.real.ravel(), values.imag.ravel()]))
+    step = float(parts[parts > 0].min(initial=np.inf))
+    steps = parts[:4096] / step if np.isfinite(step) else np.zeros(0)
+    if not steps.size or sd > step or not np.allclose(steps, np.rint(steps), atol=1e-3):
+        return []
+    return [
+        f"The samples are whole multiples of {step:.4g}, more than their noise of {sd:.3g}: they "
+        "were rounded, and the noise is that of rounding."
+    ]
 
 
 def live_coils(kspace: NDArray) -> NDArray[np.bool_]:
