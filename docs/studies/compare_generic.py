@@ -34,6 +34,7 @@ OUT = REPO / "results/compare-generic"
 N, DRAWS, SEED = 64, 19, 2026
 FINE = 4  # objects are drawn on pixels this much finer
 PENALTIES = np.geomspace(3e-4, 0.3, 10)  # of the mean square signal, see `tv`
+KINDS = ("60 views", "90° of 180°", "4 × MRI")
 VIEWS = {"60 views": (60, 180.0), "90° of 180°": (90, 90.0)}
 
 
@@ -210,10 +211,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only these data")
     chosen = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     rows = []
-    for kind in (*VIEWS, "4 × MRI"):
+    for kind in chosen.kind or KINDS:
         for name in OBJECTS:
             path = OUT / f"{name}-{kind}.json"
             if not path.is_file():
