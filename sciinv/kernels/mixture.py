@@ -29,16 +29,17 @@ def draw(components: Components, problem: Problem, streams: Streams, like: Tenso
     pick = (cumulated < streams.rand((1,), log_w)).sum(1).clamp_max(log_w.shape[1] - 1)
     lane = torch.arange(len(log_w), device=log_w.device)
     white = half[lane, pick] + streams.randn((half.shape[2],), half)
-    z = torch.linalg.solve_triangular(factor.mT[pick], white[..., None], upper=True)
-    x = components.means[lane, pick] + (root[pick] @ z).squeeze(-1)
+    # For all components, then one of them: a matrix per lane would cost far more to gather.
+    each = root @ _solved(factor.mT, white.mT[None], upper=True)  # [K, D, B]
+    x = components.means[lane, pick] + each[pick, :, lane]
     return x.to(like).reshape(like.shape)
 
 
 def mean(components: Components, problem: Problem, like: Tensor) -> Tensor:
     """Return E[x0 | x_t, y], [B, C, H, W]."""
     log_w, half, root, factor = _posterior(components, problem, like)
-    z = torch.linalg.solve_triangular(factor.mT[None], half[..., None], upper=True)
-    each = components.means + (root[None] @ z).squeeze(-1)
+    z = _solved(factor.mT, half.permute(1, 2, 0), upper=True)
+    each = components.means + (root @ z).permute(2, 0, 1)
     return (torch.softmax(log_w, 1)[..., None] * each).sum(1).to(like).reshape(like.shape)
 
 
@@ -68,12 +69,16 @@ def _posterior(
     b = h[:, None] - m @ n  # Āᵀ W (y − A m_k)
     misfit = data.flatten(1).double().square().sum(1)[:, None]
     misfit = misfit - (m * (h[:, None] + b)).sum(2)  # ‖W (y − A m_k)‖²
-    half = torch.linalg.solve_triangular(
-        factor[None], torch.einsum("kde,bkd->bke", root, b)[..., None], upper=False
-    ).squeeze(-1)
+    half = _solved(factor, root.mT @ b.permute(1, 2, 0), upper=False).permute(2, 0, 1)
     log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
     log_w = components.log_weights - log_det - 0.5 * (misfit - half.square().sum(2))
     return log_w, half, root, factor
+
+
+def _solved(factor: Tensor, columns: Tensor, upper: bool) -> Tensor:
+    """Return F_k⁻¹ b for factors [K, D, D] and columns [K or 1, D, B], the lanes as columns."""
+    columns = columns.expand(len(factor), *columns.shape[1:])
+    return torch.linalg.solve_triangular(factor, columns, upper=upper)
 
 
 def normal(lin: Linearised, problem: Problem, like: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from deepinv import physics as dinv
 from deepinv.physics import GaussianNoise, LinearPhysics
 
 from sciinv import likelihoods, priors, samplers
-from sciinv.config import Data, Operator, Prior, Sampler
+from sciinv.config import Config
 from sciinv.operators.base import ImageSpec, MeasurementSpec
 from sciinv.operators.check import check_operator
 from sciinv.operators.function import FromFunction
@@ -119,39 +120,63 @@ def test_a_foreign_operator_passes_its_checks_and_is_drawn_from(name):
         assert float(drawn["chi2"].max()) < 3
 
 
+# The file of a user: an operator of FOREIGN as a class that takes no arguments, and its data.
 OWN = """
+import sys
+sys.path.insert(0, FOLDER)
 import numpy as np, torch, xarray as xr
-from deepinv import physics
-from deepinv.physics import GaussianNoise
+import test_foreign as foreign
 
-class Blurred(physics.Blur):
-    def __init__(self):
-        super().__init__(filter=torch.ones(1, 1, 3, 3) / 9, padding="circular",
-                         noise_model=GaussianNoise(0.1))
+name = NAME
+with torch.random.fork_rng():
+    torch.manual_seed(0)  # random masks and matrices are the same in every process
+    made = foreign.FOREIGN[name]()
 
-class Masked(physics.Inpainting):
+class Own(type(made)):
     def __init__(self):
-        mask = (torch.arange(64).reshape(1, 8, 8) % 3 > 0).float()
-        super().__init__((1, 8, 8), mask=mask, noise_model=GaussianNoise(0.1))
+        torch.nn.Module.__init__(self)
+        self.__dict__.update(made.__dict__)
 
 def read(path):
-    y = np.random.default_rng(0).normal(size=(1, 1, 8, 8)).astype("f4")
-    return xr.Dataset({"y": (("item", "channel", "row", "column"), y)}, coords={"item": [0]},
-                      attrs={"operator": "own.py:Blurred", "params": {}, "units": "1"})
+    physics = Own()
+    x = 0.5 * torch.randn(1, 2 if "MRI" in name else 1, 8, 8,
+                          generator=torch.Generator().manual_seed(0))
+    y = physics.A(x.to(torch.cfloat) if name == "PhaseRetrieval" else x)
+    y = (y + 0.1 * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))).numpy()
+    axes = ("item", *(f"axis{i}" for i in range(y.ndim - 1)))
+    return xr.Dataset({"y": (axes, y)}, coords={"item": [0]},
+                      attrs={"operator": "own.py:Own", "params": "{}", "units": "1"})
 """
 
 
-@pytest.mark.parametrize("name", ["Blurred", "Masked"])
-def test_an_operator_of_deepinv_is_swapped_in_by_a_configuration(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_operator_is_swapped_in_by_a_configuration(name, tmp_path, monkeypatch):
     monkeypatch.setattr("sciinv.store.atomic._flush", lambda path: None)
+    if name == "pylops":
+        pytest.importorskip("pylops")
     own = tmp_path / "own.py"
-    own.write_text(OWN)
-    operator, prior = Operator(f"{own}:{name}"), Prior(kind="gaussian", length=1.0)
-    measured = prepare(Data(f"{own}:read", str(own)), tmp_path / "m.zarr")
-    found = check(measured, operator, prior, tmp_path / "check.json")
-    assert found["image"]["shape"] == [1, 8, 8]
-    drawn = sample_shard(
-        measured, tmp_path / "p.zarr", operator=operator, prior=prior, draws=range(2), items=[0],
-        sampler=Sampler("daps", {"levels": 4, "micro_batch": 2}),
-    )  # fmt: skip
+    here = repr(str(Path(__file__).parent))
+    own.write_text(OWN.replace("FOLDER", here).replace("NAME", repr(name)))
+    channels = 2 if "MRI" in name else 1
+    text = f"""
+run: {{name: f}}
+problems:
+  p:
+    data: {{reader: "{own}:read", path: "{own}"}}
+    operator: {{name: "{own}:Own"}}
+    prior: {{kind: gaussian, length: 1.0, sd: 0.5}}
+    sampler: {{kind: daps, levels: 4, micro_batch: 2}}
+    draws: 2
+"""
+    (tmp_path / "run.yaml").write_text(text)
+    problem = Config.of_file(tmp_path / "run.yaml").problem("p")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        measured = prepare(problem.data, tmp_path / "m.zarr")
+        found = check(measured, problem.operator, problem.prior, tmp_path / "check.json")
+        drawn = sample_shard(
+            measured, tmp_path / "p.zarr", operator=problem.operator, prior=problem.prior,
+            draws=range(2), items=[0], sampler=problem.sampler,
+        )  # fmt: skip
+    assert found["image"]["shape"] == [channels, S, S]
     assert np.isfinite(open_posterior(drawn)["posterior"]["image"].values).all()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -82,3 +84,34 @@ def test_what_nobody_knows_is_told_with_its_first_bytes(content: bytes, tmp_path
     assert "--reader" in str(caught.value)
     with pytest.raises(DataError, match="not there"):
         readers.guess(tmp_path / "none.h5")
+
+
+def test_files_of_other_programs_are_told_how_they_become_readable(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.uvh5", "w") as file:
+        file["Header/version"] = "1.0"
+        file["Data/visdata"] = np.zeros((4, 2, 1), np.complex64)
+    with h5py.File(tmp_path / "a.nx", "w") as file:
+        file["entry/instrument/detector/image_key"] = np.zeros(4, int)
+        file["entry/instrument/detector/data"] = np.zeros((4, 2, 2))
+    (tmp_path / "a.ms").mkdir()
+    (tmp_path / "a.ms/table.dat").touch()
+    (tmp_path / "a.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    words = {"a.uvh5": "write_uvfits", "a.nx": "exchange/data", "a.ms": "exportuvfits"}
+    for name, word in {**words, "a.dcm": "sciinv train"}.items():
+        with pytest.raises(DataError) as caught:
+            readers.guess(tmp_path / name)
+        assert word in str(caught.value.remedy)
+
+
+def test_a_file_that_another_program_writes_is_told_as_locked(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", locking=True) as file:
+        file["exchange/data"] = np.zeros((2, 1, 4))
+        file.flush()
+        command = [
+            sys.executable,
+            "-c",
+            f"from sciinv import readers; readers.guess({str(path)!r})",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert "HDF5_USE_FILE_LOCKING" in done.stderr

@@ -11,9 +11,29 @@ import numpy as np
 
 from sciinv.errors import DataError
 from sciinv.readers.parts import bart, fastmri, ismrmrd
+from sciinv.readers.parts.hdf5 import opened
 from sciinv.readers.parts.kspace_plain import PAIRS
 from sciinv.readers.parts.sinogram_files import ZARR
 
+# Files of other programs: (what they hold, what they are, what to do with them).
+FOREIGN_HDF5 = (
+    (
+        ("Header", "Data/visdata"),
+        "visibilities as UVH5",
+        'write them as UVFITS with pyuvdata: UVData.from_file(FILE).write_uvfits("a.uvfits")',
+    ),
+    (
+        ("entry/instrument/detector/image_key",),
+        "a tomography scan as NXtomo (NeXus)",
+        "write the projections, flats and darks (image_key 0, 1, 2) as exchange/data, data_white, "
+        "data_dark and theta",
+    ),
+)
+CASA = (
+    "a measurement set of CASA",
+    'export it as UVFITS: exportuvfits(vis=..., fitsfile="a.uvfits")',
+)
+IMAGES = ("images, not raw data", "images make a prior: sciinv train; raw data make a measurement")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 HDF5_STARTS = (0, 512, 1024, 2048)  # bytes; MATLAB 7.3 puts a block of text before
 TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -32,6 +52,8 @@ def guess(path: str | Path) -> str:
     elif path.is_file():
         try:
             found = _of_file(path)
+        except DataError:
+            raise
         except Exception as error:
             raise DataError(
                 "The file cannot be opened as what its first bytes say",
@@ -49,13 +71,14 @@ def guess(path: str | Path) -> str:
             remedy="check the path",
         )
     if found is None:
+        kind, remedy = _foreign(path)
         raise DataError(
             "No reader knows what is in this file",
             where=path,
             expected="k-space (fastMRI, ISMRMRD, BART, arrays of complex numbers), UVFITS, a "
             "Helsinki scan, DXchange, or a sinogram as NumPy, HDF5, Zarr or TIFF",
-            got=_described(path),
-            remedy="name its reader (--reader), or write one: --reader FILE.py:FUNCTION",
+            got=kind or _described(path),
+            remedy=remedy or "name its reader (--reader), or write one: --reader FILE.py:FUNCTION",
         )
     return found
 
@@ -101,7 +124,9 @@ def _of_file(path: Path) -> str | None:
 
 
 def _of_hdf5(path: Path) -> str | None:
-    with h5py.File(path, "r") as file:
+    with opened(path) as file:
+        if any(all(name in file for name in names) for names, _, _ in FOREIGN_HDF5):
+            return None
         if ismrmrd.group_of(file) is not None or fastmri.recognises(file):
             return "kspace"
         if "exchange/data" in file:
@@ -128,6 +153,22 @@ def _of_array(array: Any) -> str | None:
     if array.dtype.kind == "c" or pair in PAIRS:
         return "kspace"
     return "sinogram" if array.dtype.kind in "fiu" and array.ndim in (2, 3) else None
+
+
+def _foreign(path: Path) -> tuple[str, str]:
+    """Return what a file of another program is, and what turns it into one that is read."""
+    if path.is_dir():
+        return CASA if (path / "table.dat").is_file() else ("", "")
+    if h5py.is_hdf5(path):
+        with opened(path) as file:
+            for names, kind, remedy in FOREIGN_HDF5:
+                if all(name in file for name in names):
+                    return kind, remedy
+            return f"an HDF5 file with {', '.join(sorted(file)[:6]) or 'nothing'}", ""
+    with path.open("rb") as stream:
+        start = stream.read(352)
+    nifti = path.name.endswith((".nii", ".nii.gz")) or start[344:348] in (b"n+1\0", b"ni1\0")
+    return IMAGES if nifti or start[128:132] == b"DICM" else ("", "")
 
 
 def _described(path: Path) -> str:
