@@ -15,6 +15,7 @@ import torch
 from sciinv.calibration.benchmark import levy
 from sciinv.calibration.benchmark.linear import (
     Matrix,
+    coil_matrix,
     mixture_case,
     projections,
     random_mixture,
@@ -25,19 +26,6 @@ from sciinv.samplers import DAPS
 def default(prior):
     """Return `samplers.DAPS(prior)` with a micro-batch of 500 draws."""
     return DAPS(prior, micro_batch=500)
-
-
-def coils(count, side=8, seed=0):
-    """Return the real matrix of a Cartesian multi-coil operator, every third line kept."""
-    y, x = np.mgrid[:side, :side] / side - 0.5
-    angle = 2 * np.pi * np.arange(count) / count
-    maps = [np.exp(-2 * ((y - 0.5 * np.sin(a)) ** 2 + (x - 0.5 * np.cos(a)) ** 2) + 1j * a)
-            for a in angle]  # fmt: skip
-    keep = np.arange(side) % 3 == seed % 3
-    basis = np.eye(side * side).reshape(-1, side, side)
-    z = np.stack([np.fft.fft2(basis * m, norm="ortho")[:, keep] for m in maps], 1)
-    z = z.reshape(len(basis), -1).T
-    return torch.as_tensor(np.block([[z.real, -z.imag], [z.imag, z.real]]))
 
 
 def strays(problem, draws):
@@ -74,7 +62,9 @@ def main(rows="mixtures", signals="30"):
     elif rows == "coils":
         # Noise 4 leaves weight on 1.1 to 4.7 components; at 1 a single one has it all.
         for n in (2, 4):
-            problems = [random_mixture(s, 4.0, 6, (2, 8, 8), coils(n, seed=s)) for s in range(5)]
+            problems = [
+                random_mixture(s, 4.0, 6, (2, 8, 8), coil_matrix(n, 8, seed=s)) for s in range(5)
+            ]
             shown(f"complex 8 × 8, {n} coils, noise 4", problems)
     else:
         for law in levy.LAWS:

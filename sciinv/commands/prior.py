@@ -308,11 +308,13 @@ def benchmark(
         "results/benchmark"
     ),
     full: Annotated[
-        bool, typer.Option(help="All cases with 1,000 draws; an hour or more.")
+        bool, typer.Option(help="All cases with 1,000 draws; hours, most of them for levy.")
     ] = False,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="gaussian, mixture, large, nonlinear, robust or speed; may be repeated."),
+        typer.Option(
+            help="gaussian, mixture, large, coils, levy, nonlinear, robust or speed; repeatable."
+        ),
     ] = None,
     sampler: Annotated[
         list[str] | None,

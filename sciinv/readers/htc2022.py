@@ -91,6 +91,7 @@ def read(
         y[None], path, given_noise=True, whole=False, sure=False,
         remedy="check the file against its original; other scans are read as plain sinograms",
     )  # fmt: skip
+    looks_single.check_zeros(y, np.full_like(y, AIR), path, remedy="copy or download it again")
     air = air_level(y)
     y = y - air
     raw = binned(y, detector_binning, path)
@@ -103,8 +104,8 @@ def read(
     field = 512 * geometry["pixel"] / geometry["magnification"]
     noise = np.hypot(sd, model_error)[None]
     told += looks_ct.air_doubts(raw[None], noise)
-    told += [d for d in looks_ct.noise_doubts(raw, noise[0]) if "no object" in d]
-    told += looks_single.spike_doubts(raw, noise[0])
+    empty = [d for d in looks_ct.noise_doubts(raw, noise[0]) if "no object" in d]
+    told += empty + looks_single.spike_doubts(raw, noise[0])
     out = measurement(
         raw[None],
         noise,
@@ -134,9 +135,8 @@ def _range(angles: object, path: Path) -> tuple[float, float] | None:
     pair = list(angles) if isinstance(angles, list | tuple | np.ndarray) else []
     if len(pair) != 2 or not all(is_number(v) for v in pair):
         raise DataError(
-            "The range of angles cannot be so", where=f"{path}: angles",
+            "The range of angles cannot be so", where=f"{path}: angles", got=repr(angles)[:60],
             expected="two numbers, the first and the last view angle in degrees",
-            got=repr(angles)[:60],
             remedy="give for instance [0, 90], or leave it out for all views",
         )  # fmt: skip
     return float(pair[0]), float(pair[1])
@@ -161,7 +161,7 @@ def read_segmentation(path: str | os.PathLike[str]) -> np.ndarray:
             got=", ".join(k for k in content if not k.startswith("__")) or "nothing",
             remedy="give a file htc2022_*_recon_fbp_seg.mat",
         )
-    (image,) = images.values()
+    image = next(iter(images.values()))
     if image.dtype.kind not in "biuf" or not np.isin(image, (0, 1)).all():
         raise DataError(
             "The image is no segmentation",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -31,7 +32,7 @@ def told(dataset: object) -> str:
     return " ".join(warnings_of(dataset))  # type: ignore[arg-type]
 
 
-def at(index: tuple[int, ...], value: float) -> Callable[[np.ndarray], np.ndarray]:
+def at(index: tuple[Any, ...], value: complex) -> Callable[[np.ndarray], np.ndarray]:
     def change(a: np.ndarray) -> np.ndarray:
         a = a.copy()
         a[index] = value
@@ -86,6 +87,18 @@ def test_a_damaged_value_of_the_challenge_is_told(tmp_path: Path) -> None:
     assert "differ from all their neighbours" in told(htc2022.read(path, linearise=False))
 
 
+def test_zeros_in_a_scan_of_the_challenge_are_refused(tmp_path: Path) -> None:
+    lost = np.random.default_rng(0).random((721, 560)) < 0.05
+    path = changed(tmp_path, "htc2022", lambda s: np.where(lost, 0.0, s))
+    with pytest.raises(DataError, match="exactly 0 amid"):
+        htc2022.read(path)
+
+
+def test_one_part_of_a_sample_lost_is_a_lost_sample(tmp_path: Path) -> None:
+    path = changed(tmp_path, "kspace-npy", lambda k: k.real + 1j * at((1, 7, 3), 0)(k.imag))
+    assert np.argwhere(~kspace.read(path)["mask"].values).tolist() == [[7, 3]]
+
+
 def test_samples_lost_in_one_coil_are_left_out_of_all(tmp_path: Path) -> None:
     path = changed(tmp_path, "kspace-npy", at((2, slice(4, 6), slice(8, 11)), 0))
     got = kspace.read(path)
@@ -112,7 +125,7 @@ def test_noise_below_the_rounding_is_doubted(tmp_path: Path) -> None:
 
 
 def test_spikes_of_the_outer_k_space_are_doubted_fully_sampled_or_not(tmp_path: Path) -> None:
-    path = changed(tmp_path, "kspace-npy", at((1, 5, 7), 40.0))
+    path = changed(tmp_path, "kspace-npy", at((1, 5, 7), 40 + 30j))
     assert "coil 1 at [5, 7]" in told(kspace.read(path))
     rng = np.random.default_rng(1)
     noise = rng.standard_normal((8, 128, 128)) + 1j * rng.standard_normal((8, 128, 128))

@@ -74,6 +74,23 @@ def projections(side: int, degrees: Any) -> Tensor:
     return torch.as_tensor(rows.reshape(-1, side * side) / side)
 
 
+def coil_matrix(coils: int, side: int, seed: int = 0) -> Tensor:
+    """Return multi-coil k-space, every third line kept, of (real, imaginary) images as real rows.
+
+    Smooth maps around the field, coil c at angle 2π c ÷ coils with that phase; [2 M, 2 side²].
+    """
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    keep = np.arange(side) % 3 == seed % 3
+    basis = np.eye(side * side).reshape(-1, side, side)
+    parts = []
+    for angle in 2 * np.pi * np.arange(coils) / coils:
+        far = (y - 0.5 * np.sin(angle)) ** 2 + (x - 0.5 * np.cos(angle)) ** 2
+        k = np.fft.fft2(basis * np.exp(-2 * far + 1j * angle), norm="ortho")
+        parts.append(k[:, keep])
+    z = np.stack(parts, 1).reshape(len(basis), -1).T
+    return torch.as_tensor(np.block([[z.real, -z.imag], [z.imag, z.real]]))
+
+
 def gaussian_covariance(kind: str, side: int) -> Tensor:
     """Return a prior covariance [D, D] of mean variance 0.25: white, 1/f, or smooth + rough."""
     d = side * side

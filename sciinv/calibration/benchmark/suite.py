@@ -3,6 +3,8 @@
 gaussian   Gaussian priors × linear operators: mode by mode against the closed form
 mixture    random mixtures in 8 dimensions: sliced Wasserstein distance to exact samples
 large      64-dimensional mixtures of 25 components under two noisy projections
+coils      complex 8 × 8 mixtures of 6 under 2 and 4 coils, a third of the lines
+levy       signals of independent increments, six laws × four operators, against Gibbs samples
 nonlinear  phase retrieval, Poisson counts and closure phases, against tempered references
 robust     a thousand nonlinear problems, few draws each: errors and numbers that are not finite
 speed      seconds a draw beside the released settings, in turns in one run
@@ -17,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from sciinv.calibration.benchmark.foreign import default
+from sciinv.calibration.benchmark.levy import LAWS, OPERATORS, levy_case
 from sciinv.calibration.benchmark.linear import (
     Row,
+    coil_matrix,
     gaussian_case,
     mixture_case,
     projections,
@@ -30,7 +34,7 @@ from sciinv.priors.gaussian import Gaussian
 from sciinv.samplers import DAPS, Particles
 from sciinv.samplers.base import Sampler
 
-GROUPS = ("gaussian", "mixture", "large", "nonlinear", "robust", "speed")
+GROUPS = ("gaussian", "mixture", "large", "coils", "levy", "nonlinear", "robust", "speed")
 
 
 def samplers_of(draws: int) -> dict[str, Callable[[Any], Sampler]]:
@@ -101,6 +105,9 @@ def suite(
                 f"{name}; problem {seed}",
                 partial(mixture_case, problem, draws, makers[name]),
             )
+    for name in ("the default", "particles, 50 levels"):
+        yield from _coils(name, makers[name], full, draws)
+    yield from _levy("the default", lambda p: DAPS(p, micro_batch=9), full)
     for kind in KINDS:
         for name in ("particles, 50 levels", "tweedie DAPS, 50 levels"):
             for seed in range((20 if "particles" in name else 10) if full else 1):
@@ -137,10 +144,34 @@ def _of(
         for seed in range(10 if full else 1):
             problem = random_mixture(seed, 0.5, 25, (1, 8, 8), rows)
             yield "large", f"{name}; problem {seed}", partial(mixture_case, problem, draws, make)
+        yield from _coils(name, make, full, draws)
+        yield from _levy(name, make, full)
         for kind in KINDS:
             for seed in range(20 if full else 1):
                 case = partial(nonlinear_case, kind, seed, draws, make)
                 yield "nonlinear", f"{kind}; {name}; problem {seed}", case
+
+
+def _coils(
+    name: str, make: Callable[[Any], Sampler], full: bool, draws: int
+) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+    """Yield complex mixtures; noise 4 leaves weight on 1.1 to 4.7 of the 6 components."""
+    for coils in (2, 4):
+        for seed in range(5 if full else 1):
+            matrix = coil_matrix(coils, 8, seed)
+            problem = random_mixture(seed, 4.0, 6, (2, 8, 8), matrix)
+            case = partial(mixture_case, problem, draws, make)
+            yield "coils", f"{name}; {coils} coils; problem {seed}", case
+
+
+def _levy(
+    name: str, make: Callable[[Any], Sampler], full: bool
+) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+    """Yield the cells; of 1,000 signals the standard error of a coverage of 90 % is one point."""
+    for law in LAWS if full else ("Student t, 3 degrees", "Bernoulli–Laplace, 0.1"):
+        for kind in OPERATORS if full else ("identity",):
+            case = partial(levy_case, law, kind, make, 1000 if full else 4, 9, 2 if full else 1)
+            yield "levy", f"{name}; {law}, {kind}", case
 
 
 def _small_groups(prior: Any) -> Sampler:

@@ -57,8 +57,8 @@ def measurement(k: KSpace, how: How, common: float | None) -> Part:
     if lost.any():
         measured, kspace = measured & ~lost, np.where(lost, 0, kspace)
         doubts.append(
-            f"{int(lost.sum())} samples are exactly 0 in some coils and not in others: they were "
-            "taken as not measured."
+            f"{int(lost.sum())} samples are exactly 0 in some coils, or in one of their parts: "
+            "they were taken as not measured."
         )
     doubts += looks_mri.spike_doubts(kspace, path)
     kept = measured if how.mask is None else _undersampled(measured, how.mask, path)

@@ -41,8 +41,15 @@ def spike_doubts(y: NDArray, noise_sd: NDArray) -> list[str]:
     ]
 
 
-def check_zeros(y: NDArray, noise_sd: NDArray, where: object) -> None:
-    """Raise `DataError` where samples are exactly 0 between samples that are not."""
+def check_zeros(y: NDArray, noise_sd: NDArray, where: object, *, remedy: str | None = None) -> None:
+    """Raise `DataError` where samples are exactly 0 between samples that are not.
+
+    Args:
+        y: Line integrals as the file has them, [angle, detector].
+        noise_sd: Their noise.
+        where: The file.
+        remedy: What to do, for a reader without the option `mask`.
+    """
     lost = (y == 0) & spikes(y, noise_sd)
     if lost.any():
         raise DataError(
@@ -50,5 +57,5 @@ def check_zeros(y: NDArray, noise_sd: NDArray, where: object) -> None:
             where=where,
             expected="line integrals; samples that were lost marked as such",
             got=f"{int(lost.sum())} samples, the first at {[int(i) for i in np.argwhere(lost)[0]]}",
-            remedy="read with mask=True and no_data_value=0, so that zeros carry no data",
+            remedy=remedy or "read with mask=True and no_data_value=0, so that zeros carry no data",
         )
