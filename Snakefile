@@ -32,11 +32,29 @@ localrules:
     all,
 
 
+SUFFIXES = {
+    "nifti": "nii",
+    "fits": "fits",
+    "tiff": "tif",
+    "netcdf": "nc",
+    "csv": "csv",
+    "npy": "npy",
+    "dicom": "dcm",
+}
+
+
+def exports(problem):
+    """Return the files of the field that a problem asks for."""
+    asked = CONFIG.problem(problem).export
+    return [f"{OUT}/{problem}/export/{name}.{SUFFIXES[name]}" for name in asked]
+
+
 rule all:
     default_target: True
     input:
         expand(f"{OUT}/{{problem}}/report", problem=CONFIG.problems),
         f"{OUT}/report.html",
+        [path for problem in CONFIG.problems for path in exports(problem)],
 
 
 include: "workflows/rules/measurement.smk"

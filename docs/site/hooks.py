@@ -15,6 +15,7 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import errors  # noqa: E402
+import notebooks  # noqa: E402
 import readers  # noqa: E402
 
 SOURCE = REPO / "build/docs-source"
@@ -41,7 +42,10 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the API pages."""
+    """Add the API pages and the notebooks."""
+    for path in notebooks.notebooks():
+        src = f"notebooks/{path.stem}.md"
+        files.append(File.generated(config, src, content=notebooks.page(path)))
     for room, modules in rooms().items():
         title = "Modules without a room" if room == LOOSE else f"sciinv.{room}"
         body = "\n\n".join(map(_entry, modules))

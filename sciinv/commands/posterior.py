@@ -51,12 +51,17 @@ def convert(
     from sciinv import readers
     from sciinv.commands.output import key_values, number_range, progress
     from sciinv.config import Data
+    from sciinv.readers.parts.angles_beside import options_of
     from sciinv.readers.parts.looks import warnings_of
     from sciinv.steps.convert import convert
     from sciinv.store import open_measurement
 
     path = raw[0] if len(raw) == 1 else tuple(raw)
-    data = Data(reader or readers.guess(raw[0]), path, key_values(option, "--option"))
+    given = key_values(option, "--option")
+    chosen = reader or readers.guess(raw[0])
+    if chosen == "sinogram" and "angles" not in given:
+        given = {**options_of(Path(raw[0]), given.get("dataset")), **given}
+    data = Data(chosen, path, given)
     with progress("items") as report:
         convert(
             data,
@@ -243,14 +248,22 @@ def export(
     path: Annotated[
         Path, typer.Argument(metavar="STORE", help="posterior.zarr, summary.zarr, quantities.json.")
     ],
-    to: Annotated[str, typer.Option(help="nifti, fits, tiff, netcdf, csv or npy.")],
+    to: Annotated[str, typer.Option(help="nifti, fits, tiff, netcdf, csv, npy or dicom.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    measurement: Annotated[
+        Path | None,
+        typer.Option(help="The measurement store, which knows the place; by default beside it."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="A DICOM file of the same study: patient and study are taken from it."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write draws, or mean and sd, as a file of the field, with pixels and units."""
     from sciinv.steps.export import export as write
 
-    typer.echo(write(path, to, out, overwrite=overwrite))
+    typer.echo(write(path, to, out, measurement=measurement, like=like, overwrite=overwrite))
 
 
 def verify(

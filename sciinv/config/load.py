@@ -123,6 +123,7 @@ def _problem(name: str, raw: Mapping[str, Any]) -> Problem:
         sampler=Sampler(sampler.pop("kind", "daps"), sampler),
         shards=Shards(**values.pop("shards", {})),
         domain=tuple(values.pop("domain", ())),
+        export=tuple(values.pop("export", ())),
         **values,
     )
 

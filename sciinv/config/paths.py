@@ -81,7 +81,11 @@ def locate(path: str | Path, where: str | None = None) -> Path:
         where=where,
         expected="a file at " + " or ".join(dict.fromkeys(looked)),
         got="nothing",
-        remedy=_similar(roots[-1] / path) or "check the path, or fetch the file",
+        remedy=next(
+            (told for base in roots if (told := _similar(base / path))),
+            None if (roots[-1] / path).parent.is_dir() else _no_folder(roots[-1] / path),
+        )
+        or "check the path, or fetch the file",
     )
 
 
@@ -91,9 +95,13 @@ def located_name(name: str) -> str:
     return f"{locate(file)}:{attribute}" if file.endswith(".py") else name
 
 
+def _no_folder(path: Path) -> str:
+    return f"there is no folder {path.parent}; check the path"
+
+
 def _similar(path: Path) -> str | None:
     if not path.parent.is_dir():
-        return f"there is no folder {path.parent}; check the path"
+        return None
     names = [p.name for p in path.parent.iterdir()]
     near = get_close_matches(path.name, names, 1)
     return f"did you mean {path.parent / near[0]}?" if near else None

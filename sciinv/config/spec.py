@@ -159,6 +159,7 @@ class Problem:
         domain: Quantities that are derived from every draw (`sciinv.quantities.measure`).
         reference: An image to compare with, or None.
         check_prior: Draws without a tenth of the data, in which the prior is checked; 0: no check.
+        export: Formats in which mean and standard deviation are written beside the report.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Problem:
     domain: tuple[str, ...] = ()
     reference: str | None = None
     check_prior: int = 0
+    export: tuple[str, ...] = ()
 
     def blocks(self) -> list[tuple[str, str]]:
         """Return the jobs as (items, draws), each "first-end" with the end left out."""

@@ -140,6 +140,8 @@ def read(
     }
     if first.slice_mm:
         out.attrs["slice_mm"] = float(first.slice_mm)
+    if all(k.orientation for k in slices):
+        out.attrs["orientation"] = json.dumps([k.orientation for k in slices])
     told = [d for k, p in zip(slices, parts, strict=True) for d in (*k.doubts, *p.doubts)]
     return with_warnings(out, told)
 

@@ -165,6 +165,8 @@ def read(
         "title": f"{table.source.strip()}, {len(paths)} file(s), {table.frequency / 1e9:.3f} GHz",
         "stations": list(table.stations),
         "frequency_hz": float(table.frequency),
+        "ra_deg": float(table.ra),
+        "dec_deg": float(table.dec),
     }
     if left:
         attrs["baselines_within_sites_left_out"] = left

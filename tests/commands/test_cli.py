@@ -70,6 +70,15 @@ def test_version():
     assert invoke("--version").output.strip() == f"sciinv {__version__}"
 
 
+def test_shells_get_their_completion(monkeypatch):
+    monkeypatch.setenv("_SCIINV_COMPLETE", "source_bash")
+    from typer.main import get_command
+
+    result = CliRunner().invoke(app, ["--show-completion", "bash"], prog_name="sciinv")
+    assert "_SCIINV_COMPLETE" in result.output
+    assert get_command(app)
+
+
 def test_wrong_call_ends_with_code_2(tmp_path):
     assert cli("sample", "--no-such-option", cwd=tmp_path).returncode == 2
 

@@ -135,4 +135,6 @@ def test_convert_needs_no_reader(sinogram: Path, tmp_path: Path) -> None:
 
     out = tmp_path / "m.zarr"
     invoke("convert", tmp_path / "bare.npy", "-o", out, "--option", "angles=0:180")
+    invoke("convert", sinogram, "-o", tmp_path / "beside.zarr")  # its angles lie beside it
+    assert dict(store.open_measurement(tmp_path / "beside.zarr")["y"].sizes)["angle"] == 30
     assert dict(store.open_measurement(out)["y"].sizes)["angle"] == 30

@@ -14,6 +14,7 @@ from support.cli import REPO
 
 from sciinv import readers
 from sciinv.errors import DataError
+from sciinv.readers.parts.angles_beside import options_of
 
 SHIPPED = {
     "data/eht/SR1_M87_2017_101_lo_hops_netcal_StokesI.uvfits": "uvfits",
@@ -84,6 +85,22 @@ def test_what_nobody_knows_is_told_with_its_first_bytes(content: bytes, tmp_path
     assert "--reader" in str(caught.value)
     with pytest.raises(DataError, match="not there"):
         readers.guess(tmp_path / "none.h5")
+
+
+def test_a_sinogram_of_matlab_is_read_with_the_angles_beside_it(tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    rays = np.random.default_rng(0).normal(1, 0.1, (20, 12)).astype("f4")
+    turn = np.linspace(0, np.pi, 12, endpoint=False)[:, None]
+    path = tmp_path / "scan.mat"
+    scipy_io.savemat(path, {"Detectors": 20, "anglesRad": turn, "sino": rays})
+    assert readers.guess(path) == "sinogram"
+    options = options_of(path)
+    assert options["dataset"] == "sino"
+    assert options["axes"] == ["detector", "angle"]
+    assert options["angle_unit"] == "radians"
+    data = readers.find("sinogram")(path, noise_sd=0.1, **options)
+    assert np.array_equal(data["y"].values[0, 0], rays.T)
+    assert np.allclose(data["angles"].values, np.degrees(turn[:, 0]))
 
 
 def test_files_of_other_programs_are_told_how_they_become_readable(tmp_path: Path) -> None:

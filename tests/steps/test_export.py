@@ -102,3 +102,97 @@ def test_mistakes_are_told(posterior, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     with pytest.raises(ConfigError, match=r"sciinv\[export\]"):
         step.export(path, "nifti", tmp_path / "d.nii")
+
+
+def in_a_run(posterior: Path, **attrs) -> Path:
+    """Put a measurement store beside a posterior store, with attributes on its place."""
+    y = xr.DataArray(np.zeros((2, 3)), dims=("item", "sample"), name="y")
+    dataset = y.to_dataset().assign_attrs(operator="x", units="1", params="{}", **attrs)
+    return store.write_measurement(dataset, posterior.parent / "measurement.zarr")
+
+
+def test_fits_places_pixels_about_the_phase_centre_of_the_data(posterior, tmp_path):
+    wcs = pytest.importorskip("astropy.wcs")
+    fits = pytest.importorskip("astropy.io.fits")
+    path, _ = posterior
+    in_a_run(path, ra_deg=187.70593, dec_deg=12.391123)
+    header = fits.getheader(step.export(path, "fits", tmp_path / "a.fits"))
+    world = wcs.WCS(header).celestial
+    # x = 0 at column 2, y = 0 between rows 1 and 2 (−3, −1, 1, 3 µas).
+    ra, dec = world.wcs_pix2world([[2.0, 1.5], [1.0, 2.5]], 0).T
+    assert (ra[0], dec[0]) == pytest.approx((187.70593, 12.391123), abs=1e-12)
+    east = (ra[1] - ra[0]) * np.cos(np.radians(dec[0])) * 3.6e9
+    assert east == pytest.approx(2, rel=1e-3)  # µas: doubles hold 187.7° to 1e-4 µas
+    assert (dec[1] - dec[0]) * 3.6e9 == pytest.approx(2, rel=1e-3)
+
+
+def a_slice(folder: Path) -> Path:
+    """A posterior of one slice, 6 rows × 8 columns of 2 × 1.5 mm."""
+    values = np.random.default_rng(1).normal(size=(2, 1, 1, 6, 8)).astype("f4")
+    coords = {
+        "x": ("x", 1.5 * (np.arange(8) - 4), {"units": "mm"}),
+        "y": ("y", 2.0 * (np.arange(6) - 3), {"units": "mm"}),
+    }
+    image = xr.DataArray(values, coords, ("draw", "item", "channel", "y", "x"))
+    path = folder / "posterior.zarr"
+    store.write_posterior(image.to_dataset(name="image"), path)
+    return path
+
+
+def test_nifti_lies_in_the_patient_as_the_raw_file_says(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    path = a_slice(tmp_path)
+    # A sagittal slice 10 mm to the left: rows run to the back, columns to the feet.
+    slices = [[[10.0, -5.0, 7.0], [0, 1, 0], [0, 0, -1], [-1, 0, 0]]]
+    y = xr.DataArray(np.zeros((1, 3)), dims=("item", "sample"), name="y")
+    about = {"operator": "mri", "units": "1", "params": "{}", "slice_mm": 3.0}
+    dataset = y.to_dataset().assign_attrs(orientation=json.dumps(slices), **about)
+    store.write_measurement(dataset, tmp_path / "measurement.zarr")
+    image = nibabel.load(step.export(path, "nifti", tmp_path / "a.nii"))
+    # NIfTI counts to the right, to the front and to the head; the centre is pixel (4, 3).
+    assert np.allclose(image.affine @ [4, 3, 0, 1], [-10, 5, 7, 1])
+    assert np.allclose(image.affine @ [5, 3, 0, 1], [-10, 5 - 1.5, 7, 1])
+    assert np.allclose(image.affine @ [4, 4, 0, 1], [-10, 5, 7 - 2, 1])
+    assert np.allclose(image.affine @ [4, 3, 1, 1], [-7, 5, 7, 1])
+    assert nibabel.aff2axcodes(image.affine) == ("P", "I", "R")
+    assert int(image.header["qform_code"]) == 1  # of the scanner
+
+
+def test_dicom_keeps_values_pixels_and_the_study_of_another_file(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    like = pydicom.Dataset()
+    like.SOPClassUID, like.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3.4"
+    like.PatientName, like.PatientID, like.StudyInstanceUID = "A^B", "17", "1.2.3"
+    like.Modality = "MR"
+    like.file_meta = pydicom.dataset.FileMetaDataset()
+    like.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    pydicom.dcmwrite(tmp_path / "like.dcm", like, enforce_file_format=True)
+    path = a_slice(tmp_path)
+    out = step.export(path, "dicom", tmp_path / "a.dcm", like=tmp_path / "like.dcm")
+    made = pydicom.dcmread(out)
+    values = step.images(path).values[:, 0]
+    back = made.pixel_array * float(made.RescaleSlope) + float(made.RescaleIntercept)
+    # Half a step of 16 bits, and twelve digits of the slope.
+    assert np.abs(back - values).max() <= 0.51 * np.ptp(values) / 65535
+    assert [float(v) for v in made.PixelSpacing] == [2.0, 1.5]
+    assert (str(made.PatientName), made.PatientID, made.StudyInstanceUID) == ("A^B", "17", "1.2.3")
+    assert made.Modality == "MR"
+    assert made.NumberOfFrames == 2
+    again = step.export(path, "dicom", tmp_path / "b.dcm", like=tmp_path / "like.dcm")
+    assert again.read_bytes() == out.read_bytes()
+    with pytest.raises(SciinvError, match="Only DICOM"):
+        step.export(path, "npy", tmp_path / "c.npy", like=tmp_path / "like.dcm")
+    (tmp_path / "no.dcm").write_text("no")
+    with pytest.raises(SciinvError, match="same study cannot be read"):
+        step.export(path, "dicom", tmp_path / "d.dcm", like=tmp_path / "no.dcm")
+
+
+def test_tiff_says_its_pixels_to_imagej(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffFile(step.export(a_slice(tmp_path), "tiff", tmp_path / "a.tif")) as file:
+        tags = file.pages[0].tags
+        x, y = (tags[k].value for k in ("XResolution", "YResolution"))
+        assert (10 * x[1] / x[0], 10 * y[1] / y[0]) == pytest.approx((1.5, 2.0), rel=1e-6)
+        assert int(tags["ResolutionUnit"].value) == 3  # centimetre

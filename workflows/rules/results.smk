@@ -75,6 +75,33 @@ rule report:
         "../scripts/report.py"
 
 
+rule export:
+    """Mean and standard deviation, or the quantities, as a file of the field."""
+    input:
+        measurement=rules.prepare.output.measurement,
+        summary=rules.summarize.output.summary,
+        quantities=rules.summarize.output.quantities,
+    output:
+        file=f"{OUT}/{{problem}}/export/{{format}}.{{suffix}}",
+    wildcard_constraints:
+        format="|".join(SUFFIXES),
+        suffix="|".join(SUFFIXES.values()),
+    params:
+        version=sciinv.__version__,
+    log:
+        f"{OUT}/logs/{{problem}}/export-{{format}}-{{suffix}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{problem}}/export-{{format}}-{{suffix}}.tsv"
+    conda:
+        "../envs/sciinv.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: 4000 * attempt,
+        runtime=60,
+    script:
+        "../scripts/export.py"
+
+
 rule overview:
     """One page on all problems of the run."""
     input:

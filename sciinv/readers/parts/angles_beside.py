@@ -8,6 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from sciinv.readers.parts.sinogram_files import matlab_array, matlab_arrays
+
 NAMES = ("angles", "angle", "theta", "thetas", "rotation_angle", "view_angles")
 
 
@@ -15,7 +17,7 @@ def options_of(path: Path, dataset: str | None = None) -> dict[str, Any]:
     """Return `angles`, and `dataset` and `axes` where they are needed, as the file says them.
 
     Args:
-        path: A .npz or HDF5 file; of others nothing is known.
+        path: A .npz, MATLAB or HDF5 file; of others nothing is known.
         dataset: Name of the sinogram, where the user gave it.
     """
     suffix = path.suffix.lower()
@@ -25,7 +27,12 @@ def options_of(path: Path, dataset: str | None = None) -> dict[str, Any]:
                 arrays = {k: archive[k].shape for k in archive.files}
                 named = _angles(arrays)
                 values = None if named is None else np.asarray(archive[named])
-        elif suffix in (".h5", ".hdf5", ".hdf", ".nxs"):
+        elif suffix == ".mat" and not h5py.is_hdf5(path):
+            # MATLAB keeps numbers as arrays of one: they are no sinogram's neighbours here.
+            arrays = {k: s for k, s in matlab_arrays(path).items() if s}
+            named = _angles(arrays)
+            values = None if named is None else matlab_array(path, named)
+        elif suffix in (".h5", ".hdf5", ".hdf", ".nxs", ".mat"):
             with h5py.File(path, "r") as file:
                 arrays = {}
                 file.visititems(
@@ -48,6 +55,8 @@ def options_of(path: Path, dataset: str | None = None) -> dict[str, Any]:
     if values.size not in shape:
         return out
     out["angles"] = _written(values.astype(float))
+    if named is not None and _bare(named)[1] == "rad":
+        out |= {"angles": [float(f"{v:.10g}") for v in values], "angle_unit": "radians"}
     axes = ["slice"] * len(shape)
     axes[shape.index(values.size)] = "angle"
     axes[max(i for i, a in enumerate(axes) if a == "slice")] = "detector"
@@ -57,7 +66,16 @@ def options_of(path: Path, dataset: str | None = None) -> dict[str, Any]:
 
 
 def _angles(arrays: dict[str, tuple[int, ...]]) -> str | None:
-    return next((k for k in arrays if k.rpartition("/")[2].lower() in NAMES), None)
+    return next((k for k in arrays if _bare(k)[0] in NAMES), None)
+
+
+def _bare(name: str) -> tuple[str, str]:
+    """Return a name without its folder and unit, and the unit: ("angles", "rad") of anglesRad."""
+    bare = name.rpartition("/")[2].lower()
+    for word, unit in (("radians", "rad"), ("rad", "rad"), ("degrees", "deg"), ("deg", "deg")):
+        if bare.endswith(word):
+            return bare.removesuffix(word).rstrip("_"), unit
+    return bare, ""
 
 
 def _written(values: np.ndarray) -> str | list[float]:

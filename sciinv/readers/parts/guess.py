@@ -13,7 +13,7 @@ from sciinv.errors import DataError
 from sciinv.readers.parts import bart, fastmri, ismrmrd
 from sciinv.readers.parts.hdf5 import opened
 from sciinv.readers.parts.kspace_plain import PAIRS
-from sciinv.readers.parts.sinogram_files import ZARR
+from sciinv.readers.parts.sinogram_files import ZARR, matlab_arrays
 
 # Files of other programs: (what they hold, what they are, what to do with them).
 FOREIGN_HDF5 = (
@@ -76,7 +76,7 @@ def guess(path: str | Path) -> str:
             "No reader knows what is in this file",
             where=path,
             expected="k-space (fastMRI, ISMRMRD, BART, arrays of complex numbers), UVFITS, a "
-            "Helsinki scan, DXchange, or a sinogram as NumPy, HDF5, Zarr or TIFF",
+            "Helsinki scan, DXchange, or a sinogram as NumPy, MATLAB, HDF5, Zarr or TIFF",
             got=kind or _described(path),
             remedy=remedy or "name its reader (--reader), or write one: --reader FILE.py:FUNCTION",
         )
@@ -145,7 +145,10 @@ def _of_matlab(path: Path) -> str | None:
     content = scipy.io.whosmat(path)
     if any(name.startswith("CtData") for name, _, _ in content):
         return "htc2022"
-    return "kspace" if any(len(shape) >= 3 for _, shape, _ in content) else None
+    if any(len(shape) >= 3 for _, shape, _ in content):
+        return "kspace"
+    planes = [s for s in matlab_arrays(path).values() if len(s) == 2]
+    return "sinogram" if len(planes) == 1 else None
 
 
 def _of_array(array: Any) -> str | None:

@@ -120,7 +120,20 @@ class Reader:
             calibration=calibration,
             counts=None if even else counts,
             doubts=tuple(doubts),
+            orientation=_orientation(heads[mine]) if lines.depth == 1 else None,
         )
+
+
+def _orientation(heads: np.ndarray) -> tuple[tuple[float, float, float], ...] | None:
+    """Return position, read, phase and slice direction; None where they are no right angles."""
+    names = ("position", "read_dir", "phase_dir", "slice_dir")
+    if not len(heads) or not {*names} <= {*(heads.dtype.names or ())}:
+        return None
+    found = np.stack([np.asarray(heads[n][0], np.float64) for n in names])
+    turned = found[1:] @ found[1:].T
+    if found.shape != (4, 3) or not np.allclose(turned, np.eye(3), atol=1e-3):
+        return None  # many converters leave them 0
+    return tuple((float(x), float(y), float(z)) for x, y, z in found)
 
 
 def _acquisitions(file: h5py.File, path: Path) -> tuple[h5py.Group, np.ndarray]:

@@ -31,6 +31,8 @@ class KSpace:
         counts: How often each sample was measured, [ky, kx], where that varies; `kspace` is the
             mean, and `noise_variance_ratio` is that of a single measurement.
         doubts: Sentences of doubt about what was read.
+        orientation: Centre of the slice (mm), and unit vectors along a row, along a column and
+            across the slice, each [x, y, z] of the patient: to the left, to the back, to the head.
     """
 
     kspace: np.ndarray
@@ -43,6 +45,7 @@ class KSpace:
     calibration: np.ndarray | None = None
     counts: np.ndarray | None = None
     doubts: tuple[str, ...] = ()
+    orientation: tuple[tuple[float, float, float], ...] | None = None
 
 
 @dataclass(frozen=True)

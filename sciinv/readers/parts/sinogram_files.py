@@ -1,4 +1,4 @@
-"""Plain arrays of CT: .npy, .npz, HDF5, Zarr and TIFF, read slice by slice where that can be."""
+"""Plain arrays of CT: NumPy, MATLAB, HDF5, Zarr and TIFF, read slice by slice where that can be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from sciinv.errors import DataError
@@ -30,7 +31,7 @@ def opened_array(path: Path, dataset: str | None, *, partial: bool = False) -> A
         raise DataError(
             "The sinogram is not there",
             where=path,
-            expected="a .npy, HDF5, Zarr or TIFF file",
+            expected="a .npy, MATLAB, HDF5, Zarr or TIFF file",
             got="no such file",
             remedy="check the path",
         )
@@ -41,7 +42,11 @@ def opened_array(path: Path, dataset: str | None, *, partial: bool = False) -> A
         elif suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 array = archive[_named(path, dataset, list(archive.files))]
-        elif suffix in (".h5", ".hdf5", ".hdf", ".nxs"):
+        elif suffix == ".mat" and not h5py.is_hdf5(path):
+            shapes = matlab_arrays(path)
+            name = _named(path, dataset, [k for k, s in shapes.items() if len(s) > 1] or [*shapes])
+            array = matlab_array(path, name)
+        elif suffix in (".h5", ".hdf5", ".hdf", ".nxs", ".mat"):
             array = _from_hdf5(path, dataset, partial)
         elif suffix == ".zarr" or any((path / name).exists() for name in ZARR):
             array = _from_zarr(path, dataset, partial)
@@ -51,7 +56,7 @@ def opened_array(path: Path, dataset: str | None, *, partial: bool = False) -> A
             raise DataError(
                 "The format of the sinogram is not known",
                 where=path,
-                expected=".npy, .npz, .h5, .zarr, .tif or a folder of .tif",
+                expected=".npy, .npz, .mat, .h5, .zarr, .tif or a folder of .tif",
                 got=suffix or "no suffix",
                 remedy="convert it, or rename it to what it is",
             )
@@ -74,6 +79,23 @@ def opened_array(path: Path, dataset: str | None, *, partial: bool = False) -> A
             remedy="check which array was read",
         )
     return array
+
+
+def matlab_arrays(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a MATLAB file's arrays, without axes of one (before version 7.3)."""
+    import scipy.io
+
+    numbers = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32",
+               "int64", "uint64")  # fmt: skip
+    found = [(k, shape) for k, shape, kind in scipy.io.whosmat(path) if kind in numbers]
+    return {k: tuple(n for n in shape if n != 1) for k, shape in found}
+
+
+def matlab_array(path: Path, name: str) -> np.ndarray:
+    """Return an array of a MATLAB file without its axes of one."""
+    import scipy.io
+
+    return np.squeeze(scipy.io.loadmat(path, variable_names=[name])[name])
 
 
 def _from_hdf5(path: Path, dataset: str | None, partial: bool) -> np.ndarray:
