@@ -52,6 +52,7 @@ def judge(
     typicality: Typicality | None = None,
     rate: float = RATE,
     exact: bool = True,
+    without: str = "none was made",
 ) -> Verdict:
     """Return the verdict of the checks that were made.
 
@@ -61,6 +62,7 @@ def judge(
         rate: Rate of false alarms.
         exact: Whether the prior is in closed form. If not, typicality is kept beside the verdict
             and does not count: it hears what the sampler leaves in the finest structure of draws.
+        without: Why there is no check, where there is none.
 
     "cannot tell": no check has references enough for an alarm at this rate.
     """
@@ -88,7 +90,7 @@ def judge(
         answer = CANNOT_TELL
         sentence = (
             "Whether the prior fits, these checks cannot tell: "
-            + ("none was made" if not checks else "too few draws or images of the prior to rank in")
+            + (without if not checks else "too few draws or images of the prior to rank in")
             + "."
         )
     else:

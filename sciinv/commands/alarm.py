@@ -39,7 +39,10 @@ def register(app: typer.Typer) -> None:
 
 def check_prior(
     measurement: _Measurement,
-    prior: Annotated[Path, typer.Option(help="A .safetensors file, or a description (.yaml).")],
+    prior: Annotated[
+        Path | None,
+        typer.Option(help="A .safetensors file, or a description (.yaml); else the generic one."),
+    ] = None,
     out: _Out = None,
     operator: _OperatorName = None,
     params: _Params = None,
@@ -66,7 +69,7 @@ def check_prior(
             measurement,
             out,
             operator=Operator(operator, json_object(params, "--params")),
-            prior=Prior(str(prior), network=network),
+            prior=Prior(str(prior), network=network) if prior else Prior(kind="generic"),
             sampler=Sampler(sampler, key_values(setting, "--setting")),
             draws=draws,
             item=item,

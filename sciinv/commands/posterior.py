@@ -80,8 +80,9 @@ def sample(
     measurement: _Measurement,
     out: Annotated[Path, typer.Option("--out", "-o", help="The posterior store to write.")],
     prior: Annotated[
-        Path, typer.Option(help="A .safetensors file, or a description of another network (.yaml).")
-    ],
+        Path | None,
+        typer.Option(help="A .safetensors file, or a description (.yaml); else the generic one."),
+    ] = None,
     operator: _OperatorName = None,
     params: _Params = None,
     sampler: Annotated[str, typer.Option(help="daps, dps or langevin.")] = "daps",
@@ -122,7 +123,7 @@ def sample(
             measurement,
             out,
             operator=Operator(operator, json_object(params, "--params")),
-            prior=Prior(str(prior), network=network),
+            prior=Prior(str(prior), network=network) if prior else Prior(kind="generic"),
             sampler=Sampler(sampler, key_values(setting, "--setting")),
             draws=range(draws),
             items=range(items or count),

@@ -64,7 +64,7 @@ def init(
     reader: _Reader = None,
     option: _Options = None,
     prior: Annotated[
-        str | None, typer.Option(help="A prior's file, or gaussian; one that fits if left out.")
+        str | None, typer.Option(help="A prior's file, generic or gaussian; else one that fits.")
     ] = None,
     draws: Annotated[int | None, typer.Option(min=2, help="Posterior draws; 20 if left out.")] = (
         None
@@ -125,7 +125,7 @@ def _tell(file: str, proposal: Proposal) -> None:
     assert seen.image is not None
     shape = " × ".join(map(str, seen.image.shape[1:]))
     typer.echo(f"{file}: reader {seen.data.reader}, image {shape} in {seen.image.units}", err=True)
-    prior = proposal.prior if isinstance(proposal.prior, str) else "gaussian"
+    prior = proposal.prior if isinstance(proposal.prior, str) else proposal.prior["kind"]
     typer.echo(f"  prior {prior}: {proposal.why}", err=True)
     for sentence in [*proposal.notes, *(f"doubt: {w}" for w in seen.warnings)]:
         typer.echo(f"  {sentence}", err=True)

@@ -116,6 +116,11 @@ def doubts(model: DiffusionPrior, spec: ImageSpec) -> list[str]:
     about = getattr(model, "metadata", None) or {}
     if "warning" in about:
         return [str(about["warning"])]
+    if (about.get("data") or {}).get("family") == "generic":
+        return [
+            "The generic prior was named by its file, so images of about unit size are expected; "
+            "prior: {kind: generic} takes their scale from the data."
+        ]
     pixel = about.get("pixel")
     axis = next((a for a in (spec.x, spec.y) if len(a) > 1), None)
     if (

@@ -98,14 +98,16 @@ def check_prior(
     x = torch.as_tensor(post["image"].values[:, 0]).to(y)
     own = own_images(prior, model, spec.shape)
     typical = typicality.typicality(typicality.statistics(model, x, own.sigmas), own)
+    why = ""
     try:
         left_out = predictive.predictive_check(
             run, physics, y, draws, seed, item=item, progress=progress
         )
     except OperatorError:  # a noise without a standard deviation per datum
         left_out = None
+        why = "the noise of these data is correlated or not Gaussian, and none can be left out"
     value, error = _evidence(post, x, run, model, physics, y, seed)
-    judged = verdict.judge(left_out, typical, rate, exact=isinstance(model, Sampled))
+    judged = verdict.judge(left_out, typical, rate, exact=isinstance(model, Sampled), without=why)
     row = {
         "prior": _named(prior),
         "item": item,

@@ -16,8 +16,10 @@ from sciinv import units
 from sciinv.config import Operator
 from sciinv.config import Prior as PriorOf
 from sciinv.config.paths import checkout, locate
+from sciinv.config.spec import GENERIC
 from sciinv.errors import ConfigError, SciinvError
-from sciinv.steps.build import build, load_prior
+from sciinv.steps.build import build, generic_file, load_prior
+from sciinv.steps.generic import scale_for
 from sciinv.steps.look import Seen, look
 
 PRIORS = "data/priors"
@@ -58,8 +60,8 @@ class Proposal:
 
     @property
     def learned(self) -> bool:
-        """Whether the prior is a file."""
-        return isinstance(self.prior, str)
+        """Whether the prior is a network: a file, or the generic one."""
+        return isinstance(self.prior, str) or self.prior["kind"] == "generic"
 
     def problem(self) -> dict[str, Any]:
         """Return the problem as the configuration says it, without the name."""
@@ -97,7 +99,7 @@ def propose(
         path: The file.
         reader: Its reader; told by the content if None.
         options: Options of the reader.
-        prior: A prior's file, or "gaussian"; None looks among the shipped ones.
+        prior: A prior's file, "generic" or "gaussian"; None looks among the shipped ones.
         draws: Posterior draws.
 
     Raises:
@@ -149,14 +151,15 @@ def name_of(path: str) -> str:
 
 
 def shipped_priors() -> list[str]:
-    """Return the priors that come with the checkout or lie under the working directory."""
+    """Return the priors of some object that ship or lie under the working directory."""
     roots = [Path(), *([root] if (root := checkout()) else [])]
     names = {p.name for r in roots for p in (r / PRIORS).glob("*.safetensors")}
-    return [f"{PRIORS}/{name}" for name in sorted(names)]
+    found = [f"{PRIORS}/{name}" for name in sorted(names)]
+    return [path for path in found if path not in GENERIC.values()]
 
 
 def _prior(seen: Seen, asked: str | None) -> tuple[str | dict[str, Any], str, tuple[str, ...]]:
-    if asked not in (None, "gaussian"):
+    if asked not in (None, "gaussian", "generic"):
         assert asked is not None
         if (reason := _misfit(asked, seen)) is not None:
             raise ConfigError(
@@ -177,12 +180,37 @@ def _prior(seen: Seen, asked: str | None) -> tuple[str | dict[str, Any], str, tu
             return path, "its unit, channels and pixel fit the image", tuple(others)
         others.append(f"{path}: {reason}")
     why = "as asked" if asked else "no shipped prior fits"
+    if asked != "gaussian":
+        try:
+            return (
+                _generic(seen),
+                f"{why}: the generic one, which knows edges, textures and smooth parts, and "
+                "nothing of this object. `sciinv train` makes a prior of your own images",
+                tuple(others),
+            )
+        except SciinvError as error:
+            if asked:
+                raise
+            why = f"{why}, nor the generic one ({error.what.lower()})"
     return (
         _gaussian(seen),
         f"{why}: a smooth Gaussian, its size taken from the data. It knows no shapes: "
         "`sciinv train` makes a prior of your own images",
         tuple(others),
     )
+
+
+def _generic(seen: Seen) -> dict[str, Any]:
+    """Return the generic prior, where it has a file and the data tell its scale.
+
+    Raises:
+        SciinvError: It knows no such images, is not there, or the data do not tell its scale.
+    """
+    assert seen.image is not None
+    assert seen.dataset is not None
+    locate(generic_file(seen.image.shape[0]))
+    scale_for(PriorOf(kind="generic"), seen.dataset, Operator())
+    return {"kind": "generic"}
 
 
 def _misfit(path: str, seen: Seen) -> str | None:

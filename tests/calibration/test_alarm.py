@@ -145,6 +145,7 @@ def test_noise_without_a_standard_deviation_and_too_few_data_are_refused():
 
 def test_verdict_says_when_it_cannot_tell():
     assert verdict.judge().answer == verdict.CANNOT_TELL
+    assert "no datum can go" in verdict.judge(without="no datum can go").sentence
     few = predictive.Predictive(0.25, 9.0, 10, "views", 3)
     assert verdict.judge(few).answer == verdict.CANNOT_TELL
     good = predictive.Predictive(0.6, 1.0, 10, "views", 39)

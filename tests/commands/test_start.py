@@ -81,10 +81,13 @@ def test_init_of_a_plain_sinogram_gives_a_configuration_that_runs(
     assert problem.draws == 20
     assert problem.data.path == "disc.npz"  # beside the configuration
     assert problem.data.options["angles"] == "0:180:30"
-    assert problem.prior.kind == "gaussian"
-    # A uniform square that fits a disc over 31 % of it: of its value, but smaller.
-    assert 0.002 < problem.prior.mean < 0.02
+    assert problem.prior.kind == "generic"
+    assert "nothing of this object" in " ".join(text.replace("#", " ").split())
     assert "# does not fit: data/priors/ct.safetensors" in text
+    invoke("init", sinogram, "--yes", "-o", "smooth.yaml", "--prior", "gaussian")
+    smooth = Config.of_file("smooth.yaml").problem("disc").prior
+    # A uniform square that fits a disc over 31 % of it: of its value, but smaller.
+    assert 0.002 < smooth.mean < 0.02
 
 
 def test_init_refuses_to_guess_angles_and_to_replace_a_file(

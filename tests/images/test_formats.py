@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
+from support.dicom import dicom
 
 from sciinv.errors import ConfigError, DataError
 from sciinv.images.collect import Subjects, collect, files_of
@@ -78,39 +77,15 @@ class TestNifti:
 
 
 class TestDicom:
-    def made(self, path: Path, pixels: np.ndarray | None, **more: object) -> Path:
-        pydicom = pytest.importorskip("pydicom")
-        from pydicom.dataset import FileMetaDataset
-        from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-        data = pydicom.Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-        data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID
-        data.Modality, data.PatientID = "CT", "p7"
-        if pixels is not None:
-            data.Rows, data.Columns = pixels.shape
-            data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-            data.BitsAllocated = data.BitsStored = 16
-            data.HighBit, data.PixelRepresentation = 15, 0
-            data.PixelSpacing = [0.5, 0.75]
-            data.PixelData = pixels.astype("<u2").tobytes()
-        for key, value in more.items():
-            setattr(data, key, value)
-        data.save_as(path, enforce_file_format=True)
-        return path
-
     def test_hounsfield_units_spacing_and_patient(self, tmp_path, stack):
-        path = self.made(tmp_path / "x", stack[0], RescaleSlope=2, RescaleIntercept=-1024)
+        path = dicom(tmp_path / "x", stack[0], RescaleSlope=2, RescaleIntercept=-1024)
         found = read(path, PLAIN)
         assert np.array_equal(found.values[0], stack[0] * 2.0 - 1024)
         assert (found.units, found.pixel, found.subject) == ("HU", (0.5, 0.75), "p7")
 
     def test_a_report_holds_no_pixel_data(self, tmp_path):
         with pytest.raises(DataError, match="no pixel data"):
-            read(self.made(tmp_path / "sr.dcm", None), PLAIN)
+            read(dicom(tmp_path / "sr.dcm", None), PLAIN)
 
 
 class TestArrays:

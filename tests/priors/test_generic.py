@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from sciinv.config.spec import GENERIC
 from sciinv.errors import PriorError
-from sciinv.priors.learned import files, generic
+from sciinv.priors.learned import evaluation, files, generic
 from sciinv.priors.learned.network import LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.phantoms import generic as images
 from sciinv.priors.phantoms import marks
 from sciinv.priors.widths import local
+from sciinv.seeds import stream_seed
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +190,24 @@ def test_sizes_that_are_no_multiple_of_the_patch_are_served(prior, size):
     out = prior(x, 0.2)
     assert out.shape == x.shape
     assert torch.isfinite(out).all()
+
+
+class TestShipped:
+    """The files that a configuration without a prior takes."""
+
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_is_there_for_real_and_complex_images_of_any_size(self, channels):
+        prior = files.load(ROOT / GENERIC[channels])
+        assert prior.channels == channels
+        assert prior.shape is None
+        assert prior.widths is not None
+        assert prior.local is not None
+        assert prior.metadata["data"]["family"] == "generic"
+
+    @pytest.mark.slow
+    def test_errs_less_than_the_wiener_filter_of_images_that_it_was_not_trained_on(self):
+        prior = files.load(ROOT / GENERIC[1])
+        pool = images.FAMILY.pool(stream_seed("never trained on") % 2**31, 0, 320, None).float()
+        wiener = evaluation.Wiener.of_images(pool[32:])
+        for row in evaluation.error_table(prior, pool[:32], wiener, [0.05, 0.2, 1.0]):
+            assert row.network < 0.8 * row.wiener

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -34,32 +33,8 @@ def folder(tmp_path) -> Path:
     return place
 
 
-@pytest.fixture
-def small(monkeypatch):
-    """Networks, counts and rates of a run of seconds."""
-    monkeypatch.setattr(own, "SIZES", ((8, 8, 8, 8),))
-    monkeypatch.setattr(own, "ENOUGH", 1)
-    planned = own.plan
-
-    def plan(kind, minutes, **more):
-        config, lines = planned(kind, minutes, **more)
-        return dataclasses.replace(config, minutes=0.0, steps=6, decay=4, nb=1), lines
-
-    monkeypatch.setattr(own, "plan", plan)
-    for name, value in {
-        "LEVELS": 3,
-        "DRAWS": 2,
-        "IMAGES": (4, 4),
-        "PAIRS": (32, 32),
-        "STEPS": (5, 5),
-        "TRUTHS": (3, 3),
-        "MATCHING": (2, 2),
-    }.items():
-        monkeypatch.setattr(step, name, value)
-
-
 def test_from_a_folder_to_prior_card_and_calibration_and_again_without_work(
-    folder, tmp_path, small, monkeypatch
+    folder, tmp_path, small_training, monkeypatch
 ):
     lines: list[str] = []
     out = tmp_path / "mine.safetensors"
@@ -85,7 +60,7 @@ def test_from_a_folder_to_prior_card_and_calibration_and_again_without_work(
         step.train_images(folder, out, 0.001, step.Choices(units="mK", pixel=2.0, augment="none"))
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(folder, tmp_path, small, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_same_weights(folder, tmp_path, small_training, monkeypatch):
     whole, halves = tmp_path / "a" / "p.safetensors", tmp_path / "b" / "p.safetensors"
     step.train_images(folder, whole, 0.001)
     train = step.training.train
