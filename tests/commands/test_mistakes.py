@@ -56,7 +56,9 @@ MISTAKES = [
         ("No reader knows", "begins with"),
     ),
     Mistake(
-        "a download that was cut off", ["inspect", "half.h5"], ("a whole HDF5 file", "download it again")
+        "a download that was cut off",
+        ["inspect", "half.h5"],
+        ("a whole HDF5 file", "download it again"),
     ),
     Mistake(
         "a folder without data", ["inspect", "empty"], ("No reader knows", "a folder with nothing")
