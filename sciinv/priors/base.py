@@ -56,6 +56,7 @@ class Prior(Denoiser):
         widths: Fitted widths of p(x0 | x_t) (see `sciinv.priors.widths`), or None.
         local: Fitted local widths (see `sciinv.priors.widths.local`), or None.
         typical: Offset and root mean square of the class, units of x, where they are known.
+        largest: Root mean square of an image ÷ that of the class above which a draw is none.
         inflate: Factor on the fitted variances of a stationary width, found by calibration on the
             prior's own draws.
         evaluations: Evaluations of D on a batch so far, products with its Jacobian among them.
@@ -70,6 +71,7 @@ class Prior(Denoiser):
     widths: Any = None
     local: Any = None
     typical: tuple[float, float] | None = None
+    largest: float = 20.0
     inflate: float = 1.0
     evaluations: int = 0
 

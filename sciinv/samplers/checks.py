@@ -11,7 +11,6 @@ from sciinv.errors import ConfigError, DivergenceError, OperatorError
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.operators.base import Operator
 
-EXPLODED = 20.0  # root mean square of a draw ÷ that of its class, above which a chain has exploded
 HIDDEN = 0.5  # first noise ÷ root mean square of the class, below which its images show through
 
 
@@ -92,14 +91,15 @@ def drawn(x0: Tensor, sampler: Any, physics: Operator) -> None:
         return
     offset, rms = prior.typical
     ratio = float((x0 - offset).square().mean((1, 2, 3)).sqrt().max()) / rms
-    if ratio > EXPLODED:
+    if ratio > prior.largest:
         raise DivergenceError(
             "A chain has exploded",
             where=f"operator {type(physics).__name__}, sampler {sampler.name}, "
             f"after {sampler.steps} levels",
             expected=f"an image of root mean square {rms:.3g} {prior.units} as the prior "
-            f"knows them, up to a factor of {EXPLODED:g}",
+            f"knows them, up to a factor of {prior.largest:g}",
             got=f"{ratio:.3g} times as much",
-            remedy="check the units and the noise of the measurement; with the conditional "
-            "'tweedie' under a network, take 'local' or 'spectral'",
+            remedy="check the units and the noise of the measurement; where data leave large "
+            "structures open (a missing wedge), name a prior of such images (`sciinv train`); "
+            "with the conditional 'tweedie' under a network, take 'local' or 'spectral'",
         )

@@ -52,7 +52,7 @@ def beside(path: Path, suffix: str) -> Path:
     """Return the pair's file of this suffix; a prefix may have dots, as in "scan.v2"."""
     if path.suffix in (".cfl", ".hdr"):
         return path.with_suffix(suffix)
-    return path.with_name(path.name + suffix)
+    return path.parent / (path.name + suffix)  # of "." the name is empty
 
 
 def _dimensions(path: Path) -> tuple[int, ...]:
