@@ -45,8 +45,8 @@ def load_prior(
     return priors.Gaussian(torch.full(shape, prior.mean), power_spectrum=power, units=units)
 
 
-# The scale of the generic prior is that of the data. With it, draws that fit have 0.5 of the class's
-# root mean square (a tooth, 60 views); in a missing wedge its chains grow to 1.8–2.6 of it with
+# The scale of the generic prior is that of the data. With it, draws that fit have 0.5 of the class
+# in root mean square (a tooth, 60 views); in a missing wedge its chains grow to 1.8–2.6 of it with
 # χ² of 1.3 to 1.6, and nothing else stops them.
 GENERIC_LARGEST = 1.5
 
