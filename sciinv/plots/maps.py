@@ -19,6 +19,8 @@ from sciinv.plots.style import SIZE, SPREAD, STYLE, grid, label, percent, png
 from sciinv.store.atomic import write_file
 from sciinv.uncertainty import Posterior, as_dataset, is_complex, magnitude
 
+SHORT = 6  # characters of a unit that stand above a colour bar without being cut off
+
 
 def draws_figure(
     posterior: Posterior,
@@ -111,8 +113,7 @@ def maps_figure(
             bar = figure.colorbar(shown, ax=ax, shrink=0.86, pad=0.02, aspect=24)
             bar.ax.tick_params(labelsize=7.5)
             bar.outline.set_linewidth(0.4)
-            if units:
-                bar.ax.set_title(units, fontsize=7.5, pad=4)
+            _name(bar, units)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         scale_bar(axes[0], mean)
@@ -162,8 +163,7 @@ def map_figure(
             bar = figure.colorbar(shown, ax=ax, shrink=0.9, pad=0.02, aspect=24)
             bar.ax.tick_params(labelsize=7.5)
             bar.outline.set_linewidth(0.4)
-            if image.attrs.get("units"):
-                bar.ax.set_title(image.attrs["units"], fontsize=7.5, pad=4)
+            _name(bar, str(image.attrs.get("units", "")))
         scale_bar(ax, image)
     return figure
 
@@ -186,3 +186,11 @@ def write_map(
     figure = map_figure(image, title=title, colours=colours, limits=limits)
     write_file(path, png(figure, dpi))
     return Path(path)
+
+
+def _name(bar: Any, units: str) -> None:
+    """Name a colour bar's unit: above it where it is short, else along it, where it has room."""
+    if len(units) > SHORT:
+        bar.set_label(units, fontsize=7.5)
+    elif units:
+        bar.ax.set_title(units, fontsize=7.5, pad=4)
