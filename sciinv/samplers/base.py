@@ -254,7 +254,10 @@ class Sampler(Reconstructor):
 
         def attempt(again: int, which: Sequence[int]) -> tuple[Tensor, dict[str, Tensor | float]]:
             name = ("again", again) if again else ()
-            mine = problem.with_data(problem.y[list(which)])
+            mine = problem
+            if again:
+                index = torch.as_tensor(which, device=like.device)
+                mine = problem.with_data(problem.y.index_select(0, index))
             streams = Streams([(seed, item, lanes[lane], *name) for lane in which], stock=True)
             with torch.no_grad():
                 x0, values = self.chain(

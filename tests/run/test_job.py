@@ -13,6 +13,7 @@ import pytest
 
 from sciinv.errors import ConfigError, StoreError
 from sciinv.run import job as jobs
+from sciinv.run import lock
 
 
 def fail(log, error):
@@ -51,7 +52,7 @@ def test_failure_that_memory_or_time_may_mend_is_tried_again(tmp_path, monkeypat
 
 
 def _hold(log, started):
-    with jobs.alone(log):
+    with lock.of_job(log):
         started.set()
         time.sleep(0.5)
 
@@ -62,7 +63,7 @@ def test_job_waits_for_the_same_job_of_a_killed_run(tmp_path):
     other = context.Process(target=_hold, args=(tmp_path / "a.log", started))
     other.start()
     assert started.wait(60)
-    with jobs.alone(tmp_path / "a.log"):
+    with lock.of_job(tmp_path / "a.log"):
         other.join(1)
         assert other.exitcode == 0
     assert not list(tmp_path.iterdir())

@@ -121,7 +121,7 @@ def test_a_configuration_names_the_network_of_a_prior(described):
     found = Config.of_mapping(raw).problem("p")
     assert found.prior.files == (str(path), str(path.parent / "net.py"))
     problem["prior"] = {"kind": "gaussian", "network": "net.py:Net"}
-    with pytest.raises(ConfigError, match="either a file or in closed form"):
+    with pytest.raises(ConfigError, match="a file, in closed form, or the generic one"):
         Config.of_mapping(raw)
 
 
