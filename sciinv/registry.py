@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import re
 import sys
@@ -111,3 +112,26 @@ def _module(path: Path, kind: str, error: type[SciinvError]) -> ModuleType:
             remedy=f"run `python {path.name}` in its folder and mend what it says",
         ) from failure
     return module
+
+
+def library(module: str, what: str, extra: str) -> Any:
+    """Return a package that not every installation has, or a module of it.
+
+    Args:
+        module: Its name to import.
+        what: What needs it, the start of a sentence.
+        extra: The extra of sciinv that brings it.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise ConfigError(
+            f"{what} needs {name}",
+            expected=f"{name}, of the extra {extra}",
+            got=error,
+            remedy=f"pip install 'sciinv[{extra}]'",
+        ) from error

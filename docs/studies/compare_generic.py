@@ -187,6 +187,7 @@ def case(name: str, kind: str) -> dict[str, Any]:
         "coverage_all": float(inside.float().mean()),
         "rmse": float(error.square().mean().sqrt()),
         "sd": float(x.var(0).mean().sqrt()),
+        "strength": float(x.square().mean((1, 2, 3)).sqrt().max()) / prior.typical[1],
         "tv": peers[best], "penalty": best, "scan": peers,
         "at_the_end": best in (min(peers), max(peers)),
     }  # fmt: skip

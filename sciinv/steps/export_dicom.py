@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
-from sciinv.steps.export_places import MM, library, step_of
+from sciinv.registry import library
+from sciinv.steps.export_places import MM, step_of
 
 # Of the patient, the study and the place, taken over from a file of the same study.
 TAKEN = (
@@ -35,7 +36,7 @@ def dicom(image: xr.DataArray) -> bytes:
         ConfigError: pydicom is not installed.
         DataError: The file of the same study is no DICOM file, or the image is not finite.
     """
-    pydicom = library("pydicom", "export")
+    pydicom = library("pydicom", "This format", "export")
     values = image.values.reshape(-1, *image.shape[2:]).astype(np.float64)
     if not np.isfinite(values).all():
         raise DataError("DICOM holds finite numbers only", expected="a finite image",

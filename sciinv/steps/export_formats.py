@@ -17,8 +17,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sciinv.registry import library
 from sciinv.steps.export_dicom import dicom
-from sciinv.steps.export_places import DEGREES, MM, affine_of, library, step_of
+from sciinv.steps.export_places import DEGREES, MM, affine_of, step_of
 
 
 def nifti(image: xr.DataArray) -> bytes:
@@ -27,7 +28,7 @@ def nifti(image: xr.DataArray) -> bytes:
     Where the raw file says how the slice lies in the patient, that is the affine (code "scanner");
     else pixels stand at their own coordinates in the plane (code "aligned").
     """
-    nibabel = library("nibabel", "export")
+    nibabel = library("nibabel", "This format", "export")
     values = np.transpose(image.values, (3, 2, 1, 0))
     affine, known = affine_of(image)
     made = nibabel.Nifti1Image(values, affine)
@@ -46,7 +47,7 @@ def fits(image: xr.DataArray) -> bytes:
     On the sky the world coordinates are right ascension and declination about the phase centre,
     where the measurement says it; else offsets about (0, 0).
     """
-    made = library("astropy.io.fits", "export")
+    made = library("astropy.io.fits", "This format", "export")
     header = made.Header()
     centre = (image.attrs.get("ra_deg"), image.attrs.get("dec_deg"))
     known = all(isinstance(c, float) and np.isfinite(c) for c in centre)
@@ -78,7 +79,7 @@ def tiff(image: xr.DataArray) -> bytes:
 
     ImageJ and Fiji take the pixel's size from the resolution, where it is a length.
     """
-    tifffile = library("tifffile", "export")
+    tifffile = library("tifffile", "This format", "export")
     about = {
         "axes": ["layer", "item", "y", "x"],
         "shape": list(image.shape),

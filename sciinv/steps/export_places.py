@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-
-from sciinv.errors import ConfigError
 
 MM = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "µm": 1e-3, "um": 1e-3, "nm": 1e-6}
 DEGREES = {"µas": 1 / 3.6e9, "uas": 1 / 3.6e9, "mas": 1 / 3.6e6, "arcsec": 1 / 3600, "deg": 1.0}
@@ -57,16 +52,3 @@ def affine_of(image: xr.DataArray) -> tuple[NDArray[np.float64], bool]:
     middle = image.sizes["x"] // 2, image.sizes["y"] // 2
     affine[:3, 3] = centre - affine[:3, 0] * middle[0] - affine[:3, 1] * middle[1]
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, True
-
-
-def library(name: str, extra: str) -> Any:
-    """Return a library, or say which extra brings it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(
-            f"This format needs {name.partition('.')[0]}",
-            expected=f"{name.partition('.')[0]}, of the extra {extra}",
-            got="not installed",
-            remedy=f'pip install "sciinv[{extra}]"',
-        ) from error

@@ -11,6 +11,7 @@ from sciinv.errors import ConfigError, DataError
 from sciinv.images.collect import Subjects, collect, files_of
 from sciinv.images.formats import read
 from sciinv.images.formats.base import Options
+from sciinv.registry import library
 
 PLAIN = Options()
 
@@ -193,3 +194,9 @@ class TestCollect:
             (tmp_path / content).write_text("no image")
         with pytest.raises(DataError, match=r"no images[\s\S]*(empty folder|\.txt)"):
             collect(tmp_path)
+
+
+def test_a_package_that_is_not_there_is_named_with_the_extra_that_brings_it():
+    with pytest.raises(ConfigError, match="Reading stones needs no_such_package") as told:
+        library("no_such_package.part", "Reading stones", "train")
+    assert told.value.remedy == "pip install 'sciinv[train]'"

@@ -132,3 +132,11 @@ def test_a_file_that_another_program_writes_is_told_as_locked(tmp_path: Path) ->
         ]
         done = subprocess.run(command, capture_output=True, text=True)
     assert "HDF5_USE_FILE_LOCKING" in done.stderr
+
+
+def test_the_working_directory_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="No reader knows"):
+        readers.guess(Path())

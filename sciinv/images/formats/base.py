@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -100,17 +99,3 @@ def axis_of(options: Options, path: Path, names: bool = False) -> int | None:
         got=options.axis,
         remedy="leave --axis out for the first axis (NIfTI: axial)",
     )
-
-
-def needs(module: str, what: str) -> ModuleType:
-    """Return an optional package; `ConfigError` says how it is installed."""
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"Reading {what} needs {module}",
-            got=error,
-            remedy="pip install 'sciinv[train]'",
-        ) from error

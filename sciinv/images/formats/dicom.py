@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from sciinv.errors import DataError
-from sciinv.images.formats.base import Options, Stack, needs, numeric
+from sciinv.images.formats.base import Options, Stack, numeric
+from sciinv.registry import library
 
 UNITS = {"CT": "HU"}
 
@@ -22,7 +23,7 @@ def is_dicom(path: Path) -> bool:
 
 def read(path: Path, options: Options) -> Stack:
     """Return the frames, rescaled; MONOCHROME1 is turned so that more is brighter."""
-    pydicom = needs("pydicom", "DICOM")
+    pydicom = library("pydicom", "Reading DICOM", "train")
     try:
         data = pydicom.dcmread(path)
     except Exception as error:  # pydicom raises many kinds

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from sciinv.errors import DataError
-from sciinv.images.formats.base import Options, Stack, axis_of, needs, numeric
+from sciinv.images.formats.base import Options, Stack, axis_of, numeric
+from sciinv.registry import library
 
 
 def read(path: Path, options: Options) -> Stack:
     """Return slices with the front (axial) or the top (coronal, sagittal) of the head up."""
-    nibabel = needs("nibabel", "NIfTI")
+    nibabel = library("nibabel", "Reading NIfTI", "train")
     axis = axis_of(options, path, names=True)
     axis = 2 if axis is None else axis
     try:

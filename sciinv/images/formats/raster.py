@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from sciinv.errors import DataError
-from sciinv.images.formats.base import Options, Stack, needs, numeric
+from sciinv.images.formats.base import Options, Stack, numeric
+from sciinv.registry import library
 
 
 def read(path: Path, options: Options) -> Stack:
     """Return the pages of a raster image; grey images stored as colour are taken as grey."""
-    image_module = needs("PIL.Image", "PNG and TIFF")
+    image_module = library("PIL.Image", "Reading PNG and TIFF", "train")
     pages = []
     try:
         with image_module.open(path) as file:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sciinv.errors import ConfigError, DataError
 from sciinv.priors.phantoms.family import Family, dihedral
+from sciinv.registry import library
 
 CANVAS = 232  # pixels of 1 mm: a head and the air around it
 CROP = 96
@@ -52,14 +53,9 @@ def read_head(path: str | None) -> Head:
         )
     if not Path(path).is_file():
         raise DataError("There is no such head volume", where=path)
+    nibabel = library("nibabel", "Reading NIfTI", "train")
     try:
-        import nibabel
-    except ImportError as error:
-        raise ConfigError(
-            "Reading NIfTI needs nibabel", remedy="pip install 'sciinv[train]'"
-        ) from error
-    try:
-        volume = np.asarray(nibabel.load(path).get_fdata(dtype=np.float32))  # type: ignore[attr-defined]
+        volume = np.asarray(nibabel.load(path).get_fdata(dtype=np.float32))
     except Exception as error:  # nibabel raises many kinds
         raise DataError("The head volume cannot be read", where=path, got=error) from error
     _check_volume(volume, path)

@@ -10,6 +10,7 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter, spline_filter
 
 from sciinv.errors import ConfigError, DataError
 from sciinv.priors.phantoms import brains
+from sciinv.registry import library
 
 AIR, WHITE, GREY, DEEP, LIQUOR, SOFT, SKIN, MUSCLE, BLOOD, BONE, MARROW, EYE = range(12)
 FAT = 12  # SOFT is a mixture of FAT and MUSCLE
@@ -127,14 +128,9 @@ def read_heads(path: str | None) -> Cohort:
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    nibabel = library("nibabel", "Reading NIfTI", "train")
     try:
-        import nibabel
-    except ImportError as error:
-        raise ConfigError(
-            "Reading NIfTI needs nibabel", remedy="pip install 'sciinv[train]'"
-        ) from error
-    try:
-        image = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[attr-defined]
+        image = nibabel.as_closest_canonical(nibabel.load(path))
         return np.asarray(image.dataobj, np.float32), np.asarray(image.header.get_zooms())
     except Exception as error:  # nibabel raises many kinds
         raise DataError("The head volume cannot be read", where=path, got=error) from error
