@@ -4,7 +4,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 import sciinv
-from sciinv.config import Config
+from sciinv.config import SUFFIXES, Config
 from sciinv.errors import SciinvError
 
 min_version("9.0")
@@ -32,29 +32,12 @@ localrules:
     all,
 
 
-SUFFIXES = {
-    "nifti": "nii",
-    "fits": "fits",
-    "tiff": "tif",
-    "netcdf": "nc",
-    "csv": "csv",
-    "npy": "npy",
-    "dicom": "dcm",
-}
-
-
-def exports(problem):
-    """Return the files of the field that a problem asks for."""
-    asked = CONFIG.problem(problem).export
-    return [f"{OUT}/{problem}/export/{name}.{SUFFIXES[name]}" for name in asked]
-
-
 rule all:
     default_target: True
     input:
         expand(f"{OUT}/{{problem}}/report", problem=CONFIG.problems),
         f"{OUT}/report.html",
-        [path for problem in CONFIG.problems for path in exports(problem)],
+        [f"{OUT}/{p.name}/{file}" for p in CONFIG.problems.values() for file in p.exports],
 
 
 include: "workflows/rules/measurement.smk"

@@ -2,6 +2,7 @@
 
 from sciinv.config.load import SETTINGS, Config
 from sciinv.config.spec import (
+    SUFFIXES,
     SUMMARY,
     Data,
     Operator,
@@ -16,6 +17,7 @@ from sciinv.config.spec import (
 
 __all__ = [
     "SETTINGS",
+    "SUFFIXES",
     "SUMMARY",
     "Config",
     "Data",

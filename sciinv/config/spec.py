@@ -18,6 +18,17 @@ SUMMARY = ("transform", "quantiles", "thresholds", "align")
 # The prior where none is named, by the channels of the image.
 GENERIC = {1: "data/priors/generic.safetensors", 2: "data/priors/generic-complex.safetensors"}
 
+# Formats of an export, and how their files end.
+SUFFIXES = {
+    "nifti": "nii",
+    "fits": "fits",
+    "tiff": "tif",
+    "netcdf": "nc",
+    "csv": "csv",
+    "npy": "npy",
+    "dicom": "dcm",
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -195,6 +206,16 @@ class Problem:
     def probes(self) -> bool:
         """Whether settings are found before the first draw: the micro-batch, or κ."""
         return "auto" in (self.sampler.settings.get(k) for k in ("micro_batch", "inflate"))
+
+    @property
+    def exports(self) -> list[str]:
+        """The files of the field that are asked for, below the problem's folder."""
+        return [f"export/{name}.{SUFFIXES[name]}" for name in self.export]
+
+    @property
+    def prior_checks(self) -> list[str]:
+        """The check of the prior, below the problem's folder, where it is asked for."""
+        return ["check-prior.json"] if self.check_prior else []
 
     def checked(self) -> dict[str, Any]:
         """Return what the check before the first draw depends on."""

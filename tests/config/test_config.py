@@ -145,9 +145,11 @@ def test_missing_configuration_names_the_nearest(tmp_path):
 def test_quantities_and_summaries_of_the_schema_are_those_that_exist(repo):
     from sciinv import uncertainty
     from sciinv.quantities import measure as domain
+    from sciinv.steps.export_formats import WRITERS
 
     schema = yaml.safe_load((repo / "workflows/schemas/config.schema.yaml").read_text())
     problem = schema["$defs"]["problem"]["properties"]
     assert set(problem["domain"]["items"]["enum"]) == set(domain.QUANTITIES)
+    assert problem["export"]["items"]["enum"] == list(config.SUFFIXES) == list(WRITERS)
     assert set(config.SUMMARY) <= set(inspect.signature(uncertainty.summarize).parameters)
     assert set(config.SUMMARY) <= set(problem["display"]["properties"])

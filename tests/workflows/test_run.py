@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from support.cli import REPO, cli, environment
 
 from sciinv import store, uncertainty
+from sciinv.config import SUFFIXES
 
 pytest.importorskip("snakemake")
 
@@ -116,6 +118,29 @@ def test_killed_run_resumes_to_the_same_bits_with_other_shards_and_cores(
     assert ours.keys() == theirs.keys()
     for name in ours:
         assert np.array_equal(ours[name], theirs[name]), name
+
+
+def test_exports_that_a_configuration_asks_for_are_written_and_nothing_is_drawn_again(
+    finished, ci_config, write
+):
+    for package in ("nibabel", "astropy", "tifffile", "pydicom"):
+        pytest.importorskip(package)
+    config = write(ci_config, shards={"draws": 16, "items": 2}, export=list(SUFFIXES))
+    done = cli("run", "--config", config, "--cores", 1, cwd=finished)
+    assert done.returncode == 0, done.stderr
+    written = {p.name for p in (finished / "results/ci/blur/export").iterdir()}
+    assert written == {f"{name}.{suffix}" for name, suffix in SUFFIXES.items()}
+    summary = zarr.open_group(finished / "results/ci/blur/summary.zarr", mode="r")
+    maps = np.load(finished / "results/ci/blur/export/npy.npy")
+    np.testing.assert_array_equal(maps[0], np.float32(summary["mean"][:, 0]))
+    again = cli("run", "--config", config, "--cores", 1, "-n", cwd=finished)
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_linter_of_snakemake_finds_nothing():
+    lint = [sys.executable, "-m", "snakemake", "--lint", "--configfile", "workflows/configs/ci.yaml"]
+    done = subprocess.run(lint, cwd=REPO, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_more_draws_keep_the_shards_that_are_there(finished, ci_config):

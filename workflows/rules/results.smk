@@ -1,16 +1,11 @@
 import os.path
 
 
-def prior_check(problem):
-    """Return the check of a problem's prior, where it asks for one."""
-    return [f"{OUT}/{problem}/check-prior.json"] if CONFIG.problem(problem).check_prior else []
-
-
 rule summarize:
     """Mean, standard deviation, quantiles and the field's quantities, out of core."""
     input:
         posterior=rules.merge.output.posterior,
-        check=lambda wc: prior_check(wc.problem),
+        check=lambda wc: [f"{OUT}/{wc.problem}/{c}" for c in CONFIG.problem(wc.problem).prior_checks],
     output:
         summary=directory(f"{OUT}/{{problem}}/summary.zarr"),
         quantities=f"{OUT}/{{problem}}/quantities.json",
@@ -41,12 +36,10 @@ rule report:
         files=lambda wc: local(CONFIG.problem(wc.problem).inputs("operator", "reference")),
         # Made by hand, where they are there: a new one makes a new page.
         checks=lambda wc: [
-            path
-            for path in (
-                f"{OUT}/{wc.problem}/check-prior.json",
-                f"{OUT}/{wc.problem}/calibration/calibration.json",
-            )
-            if path in prior_check(wc.problem) or os.path.isfile(path)
+            f"{OUT}/{wc.problem}/{check}"
+            for check in ("check-prior.json", "calibration/calibration.json")
+            if check in CONFIG.problem(wc.problem).prior_checks
+            or os.path.isfile(f"{OUT}/{wc.problem}/{check}")
         ],
     output:
         report=report(
