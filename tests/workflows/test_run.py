@@ -138,7 +138,8 @@ def test_exports_that_a_configuration_asks_for_are_written_and_nothing_is_drawn_
 
 
 def test_linter_of_snakemake_finds_nothing():
-    lint = [sys.executable, "-m", "snakemake", "--lint", "--configfile", "workflows/configs/ci.yaml"]
+    configuration = "workflows/configs/ci.yaml"
+    lint = [sys.executable, "-m", "snakemake", "--lint", "--configfile", configuration]
     done = subprocess.run(lint, cwd=REPO, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
