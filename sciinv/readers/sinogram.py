@@ -23,6 +23,7 @@ from sciinv.readers.parts.transmission import (
     repair,
     without_rings,
 )
+from sciinv.readers.parts.view_angles import degrees
 
 AXES = ("slice", "angle", "detector")
 
@@ -202,7 +203,7 @@ def read(
         raise DataError("There is no such value of log", where=path, expected="True or False",
                         got=log, remedy="leave it out for line integrals")  # fmt: skip
     views = int(array.shape[list(axes).index("angle")])
-    theta, told = looks_ct.degrees(angles, views, path, angle_unit)
+    theta, told = degrees(angles, views, path, angle_unit)
     chosen = sinogram_files.chosen(array, axes, slices, path)
     y, gone, whole = sinogram_files.stacked(array, list(axes), chosen, path, no_data_value)
     if gone.any() and not mask:
