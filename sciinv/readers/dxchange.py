@@ -54,8 +54,9 @@ def read(
     Args:
         path: The HDF5 file.
         rows: Detector rows (slices of the object); None takes all.
-        angles: View angles, where the file's `exchange/theta` is absent or wrong: numbers, or
-            "FIRST:END:N", N views without END.
+        angles: View angles, where the file's `exchange/theta` is absent or wrong: numbers,
+            "FIRST:END", "FIRST:END:N", N views without END, "FIRST:END:STEP", or a file (.npy, or
+            text with one angle a line).
         angle_unit: "degrees" or "radians"; None takes the file's unit, and degrees where it has
             none and the angles do not look like radians.
         dark: Counts without a beam, where the file has no dark field; 0 for a counting detector.

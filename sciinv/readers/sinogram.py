@@ -146,9 +146,9 @@ def read(
 
     Args:
         path: A .npy or .npz file, an HDF5 file, a Zarr array or group, a multi-page TIFF file, or
-            a folder of TIFF files in the order of their names.
-        angles: View angles, [angle]: numbers, "FIRST:END", or "FIRST:END:N", N views
-            without END.
+            a folder of TIFF files in the order of the numbers in their names.
+        angles: View angles, [angle]: numbers, "FIRST:END", "FIRST:END:N", N views without END,
+            "FIRST:END:STEP", or a file (.npy, or text with one angle a line).
         angle_unit: "degrees" or "radians"; None takes degrees, unless they look like radians.
         dataset: Name of the array in an .npz, HDF5 or Zarr group; None where there is only one.
         axes: Order of the array's axes: "angle" and "detector", and "slice" for three axes.

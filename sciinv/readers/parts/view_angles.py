@@ -107,7 +107,8 @@ def _in_steps(first: float, end: float, step: float) -> NDArray[np.float64]:
     """Return FIRST, FIRST + STEP, … without END; rounding neither adds an angle nor drops one."""
     if not step or not np.isfinite([first, end, step]).all():
         return np.empty(0)
-    return first + step * np.arange(max(0, int(np.ceil((end - first) / step - 1e-6))))
+    count = max(0, int(np.ceil((end - first) / step - 1e-6)))
+    return np.asarray(first + step * np.arange(count), np.float64)
 
 
 def _of_file(path: Path) -> NDArray[np.float64]:
