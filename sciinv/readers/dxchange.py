@@ -130,7 +130,8 @@ def read(
     for row, (counts, flats, dark_row) in zip(chosen, parts, strict=True):
         where = f"{path}: row {row}"
         gone = no_data(counts, fill, counts=True)
-        one = transmission.correct(counts, _flats(flats), dark_row, gain, where, gone)
+        one = transmission.correct(counts, flats, dark_row, gain, where, gone)
+        told += one.doubts
         if gain is None and len(transmission.distinct(np.asarray(flats))) < 3:
             told.append(
                 f"There are fewer than 3 different flats, so that the gain is not known: 1 photon "
@@ -211,18 +212,6 @@ def _counts(
 def _binned_noise(sd: np.ndarray, factor: int, path: Path) -> np.ndarray:
     """Return the sd of means over `factor` elements; infinite where any of them is."""
     return np.sqrt(transmission.binned(sd**2, factor, path) / factor)
-
-
-def _flats(flats: np.ndarray) -> np.ndarray:
-    """Return flats in float64; single values that are none become the mean of the other frames."""
-    gone = no_data(flats, counts=True)
-    out = np.asarray(flats, np.float64)
-    if gone.any() and flats.dtype.kind != "f":
-        good = np.maximum((~gone).sum(0), 1)
-        mean = np.where(gone, 0, out).sum(0) / good
-        mean = np.where(gone.all(0), np.nan, mean)
-        out = np.where(gone, mean, out)
-    return out
 
 
 def _dark_row(
