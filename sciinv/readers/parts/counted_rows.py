@@ -71,7 +71,8 @@ def line_integrals(
     for row in rows:
         where = f"{path}: row {row.number}"
         gone = no_data(row.counts, row.fill, counts=True)
-        one = transmission.correct(row.counts, _flats(row.flats), row.darks, gain, where, gone)
+        one = transmission.correct(row.counts, row.flats, row.darks, gain, where, gone)
+        told += one.doubts
         if gain is None and len(transmission.distinct(np.asarray(row.flats))) < 3:
             told.append(
                 f"There are fewer than 3 different flats, so that the gain is not known: 1 photon "
@@ -152,18 +153,6 @@ def _photons(
 def _binned_noise(sd: np.ndarray, factor: int, path: Path) -> np.ndarray:
     """Return the sd of means over `factor` elements; infinite where any of them is."""
     return np.sqrt(transmission.binned(sd**2, factor, path) / factor)
-
-
-def _flats(flats: np.ndarray) -> np.ndarray:
-    """Return flats in float64; single values that are none become the mean of the other frames."""
-    gone = no_data(flats, counts=True)
-    out = np.asarray(flats, np.float64)
-    if gone.any() and flats.dtype.kind != "f":
-        good = np.maximum((~gone).sum(0), 1)
-        mean = np.where(gone, 0, out).sum(0) / good
-        mean = np.where(gone.all(0), np.nan, mean)
-        out = np.where(gone, mean, out)
-    return out
 
 
 def check_likelihood(name: str, path: Path) -> None:
