@@ -33,7 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # mean square error 0.15 u of 0.11 u).
 SAMPLERS: dict[str, dict[str, Any]] = {"ct": {"levels": 80, "micro_batch": 10}}
 BINNED = ("sinogram", "dxchange", "projections")  # readers with the option detector_binning
-MOST_PIXELS = 256  # a side: beyond, a draw on a CPU takes many minutes
+MOST_PIXELS = 160  # a side: 252 under the generic prior took a CPU core over an hour, 140 minutes
 
 
 @dataclass(frozen=True)
