@@ -126,6 +126,11 @@ class Unknowns:
         view = self.nominal.physics.at(theta.to(self.nominal.y))
         return declared(view, self.nominal.y, self.shape)
 
+    def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return θ ↦ A_θ x of images [K·B, C, H, W] at parameters [K·B, P]."""
+        predict = self.nominal.physics.predictions(x)
+        return lambda theta: predict(theta.to(self.nominal.y))
+
     def _likelihood(self, temper: float = 1.0) -> Likelihood:
         likelihood = self.nominal.likelihood
         if self.scale is not None or temper != 1.0:
@@ -240,7 +245,7 @@ class Unknowns:
                 log_a = log_a - (proposal(delta) - proposal(new))
             chain.offer(log_a, (new,), there, streams, x0)
         (delta,) = chain.state
-        x0 = line.image(line.answer(delta))
+        x0 = line.image(line.at_delta(delta)[0])
         self.theta = self.theta + delta
         return x0, chain.stats()["acceptance"].to(x0)
 
@@ -251,15 +256,17 @@ class _Line:
     def __init__(
         self, at: Unknowns, x0: Tensor, before: Tensor, moments: Moments, temper: float
     ) -> None:
-        self.at, self.x0, self.temper = at, x0, temper
+        self.at, self.x0 = at, x0
         c = moments.covariance
         problem = at.problem(temper=temper)
         self.likelihood, self.y = problem.likelihood, problem.y
         lin, u = problem.linearise(before)
         self.sd = at.theta.new_tensor([p.sd for p in at.parameters])
         self.off = at.theta - at.theta.new_tensor([p.mean for p in at.parameters])
+        predict = at.predictions(before)
+        slopes = differences(lambda d: (predict(at.theta + d),), self.sd, at.theta)[0]
         q, v = [], []
-        for slope in differences(lambda d: at.physics(at.theta + d).A(before), self.sd, at.theta):
+        for slope in slopes:
             r = -self.likelihood.whiten(slope, u)
             w, _, _ = solve_dual(lin, c, r, before, TOL, ITERATIONS)
             q.append(lin.adjoint(w, before))
@@ -270,21 +277,28 @@ class _Line:
         self.slope = (rows @ (x0 - moments.mean).flatten(1)[..., None]).squeeze(-1).double()
         bend = (rows @ self.v.flatten(2).mT).double()
         self.bend = 0.5 * (bend + bend.mT)
-        self.before, self.u = before, u
-        self.linear = problem.linear
+        self.u = u
+        # x̂, x0 and V meet the operator together; what of A does not depend on θ meets them once
+        self.images = 2 + len(v)
+        self.predict = at.predictions(torch.cat([before, x0, *v])) if problem.linear else None
 
-    def answer(self, delta: Tensor) -> Tensor:
-        """Return g(δ), [B, P]: how far along V the image goes; near δ where that is small.
+    def at_delta(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return g(δ), [B, P], how far along V the image goes, and A x there, [B, …].
 
         argmin_g ‖W (A_{θ+δ} (x̂ + V g) − A_θ x̂)‖² + gᵀ Vᵀ C⁻¹ V g: what keeps the prediction where
-        A bends with θ, as a factor of A does. It does not depend on x0, so the move stays a shift.
+        A bends with θ, as a factor of A does. It is near δ where that is small, and does not depend
+        on x0, so the move stays a shift. Of a nonlinear A it is δ.
         """
-        if not self.linear:
-            return delta
-        physics = self.at.physics(self.at.theta + delta)
-        off = self._white(physics.A(self.before) - self.u)
-        j = torch.stack([self._white(physics.A(v)) for v in self.v.unbind(1)], 2)
-        return -torch.linalg.solve(j.mT @ j + self.bend, j.mT @ off[..., None]).squeeze(-1)
+        theta = self.at.theta + delta
+        if self.predict is None:
+            return delta, self.at.physics(theta).A(self.image(delta))
+        out = self.predict(theta.repeat(self.images, 1))
+        hat, u, *v = out.chunk(self.images)
+        off = self._white(hat - self.u)
+        j = torch.stack([self._white(a) for a in v], 2)
+        g = -torch.linalg.solve(j.mT @ j + self.bend, j.mT @ off[..., None]).squeeze(-1)
+        along = torch.einsum("bp,bp...->b...", g.to(u), torch.stack(v, 1))
+        return g, u + along
 
     def _white(self, r: Tensor) -> Tensor:
         return self.likelihood.whiten(r, self.u).flatten(1).double()
@@ -293,14 +307,9 @@ class _Line:
         """Return x0 + V g."""
         return self.x0 + torch.einsum("bp,bpchw->bchw", g.to(self.x0), self.v)
 
-    def predicted(self, delta: Tensor) -> Tensor:
-        """Return A x at δ."""
-        return self.at.physics(self.at.theta + delta).A(self.image(self.answer(delta)))
-
     def energy(self, delta: Tensor) -> Tensor:
         """Return −log of the target at δ up to a constant, [B]."""
-        g = self.answer(delta)
-        u = self.at.physics(self.at.theta + delta).A(self.image(g))
+        g, u = self.at_delta(delta)
         nll = self.likelihood.nll(u.double(), self.y.double())
         prior = ((self.off + delta) / self.sd).square().sum(1)
         bend = (g[:, None] @ self.bend @ g[..., None]).flatten()
@@ -308,28 +317,35 @@ class _Line:
 
     def expansion(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Return the Gauss–Newton curvature [B, P, P] and the slope [B, P] of the energy at δ."""
-        u, likelihood = self.predicted(delta), self.likelihood
+        g, u = self.at_delta(delta)
+        likelihood = self.likelihood
         gaussian = isinstance(likelihood, Gaussian)
         r = likelihood.difference(self.y, u) if gaussian else self.y - u
         e = likelihood.whiten(r, u).flatten(1).double()
-        slopes = differences(lambda d: self.predicted(delta + d), self.sd, delta)
+        turns, slopes = differences(lambda d: self.at_delta(delta + d), self.sd, delta)
         j = torch.stack([likelihood.whiten(s, u).flatten(1).double() for s in slopes], 2)
-        turns = differences(lambda d: self.answer(delta + d), self.sd, delta)
         t = torch.stack(turns, 2)  # ∂g/∂δ
         h = j.mT @ j + t.mT @ self.bend @ t + torch.diag(self.sd**-2)
-        pull = self.slope[..., None] + self.bend @ self.answer(delta)[..., None]
+        pull = self.slope[..., None] + self.bend @ g[..., None]
         slope = -(j.mT @ e[..., None]) + t.mT @ pull
         return h, slope.squeeze(-1) + (self.off + delta) / self.sd**2
 
 
-def differences(a: Callable[[Tensor], Tensor], sd: Tensor, like: Tensor) -> list[Tensor]:
-    """Return ∂a/∂δ_j at δ = 0 by central differences over a small share of sd, for each j."""
+def differences(
+    a: Callable[[Tensor], tuple[Tensor, ...]], sd: Tensor, like: Tensor
+) -> list[list[Tensor]]:
+    """Return ∂a/∂δ_j at δ = 0 by central differences over a small share of sd, of each part of a.
+
+    Returns:
+        For each tensor that `a` returns, its derivatives in δ_1 … δ_P.
+    """
     out = []
     for j, h in enumerate((STEP * sd).tolist()):
         step = torch.zeros_like(like)
         step[:, j] = h
-        out.append((a(step) - a(-step)) / (2 * h))
-    return out
+        pairs = zip(a(step), a(-step), strict=True)
+        out.append([(up - down) / (2 * h) for up, down in pairs])
+    return [list(part) for part in zip(*out, strict=True)]
 
 
 def _many(unknown: Unknown) -> bool:
