@@ -105,6 +105,13 @@ def made(cls: type, name: str, params: Mapping[str, Any]) -> Any:
             "The operator refuses its parameters",
             where=name,
             expected=", ".join(inspect.signature(cls).parameters),
-            got=f"{type(error).__name__}: {error}",
+            got=f"{type(error).__name__}: {error}; from {_short(params)}",
             remedy="correct the parameter's kind or value; the docstring of the class tells them",
         ) from error
+
+
+def _short(params: Mapping[str, Any]) -> str:
+    """Return parameters as text, arrays by their shape."""
+    shown = {k: f"{v.dtype} {list(v.shape)}" if hasattr(v, "shape") else v
+             for k, v in params.items()}  # fmt: skip
+    return ", ".join(f"{k} = {str(v)[:60]}" for k, v in shown.items()) or "no parameters"

@@ -32,7 +32,17 @@ import mutations
 from sciinv.errors import SciinvError
 
 CPU_S, MEMORY = 30, 6 << 30
-READERS = ("uvfits", "kspace-npy", "fastmri", "ismrmrd", "bart", "htc2022", "dxchange", "sinogram")
+READERS = (
+    "uvfits",
+    "kspace-npy",
+    "fastmri",
+    "ismrmrd",
+    "bart",
+    "htc2022",
+    "dxchange",
+    "projections",
+    "sinogram",
+)
 
 
 def read(reader: str, path: Path) -> Any:
@@ -44,7 +54,9 @@ def read(reader: str, path: Path) -> Any:
 
     torch.set_num_threads(1)
     name = {"kspace-npy": "kspace", "fastmri": "kspace", "ismrmrd": "kspace", "bart": "kspace"}
-    options: dict[str, Any] = {"angles": np.arange(60) * 3.0} if reader == "sinogram" else {}
+    options: dict[str, Any] = (
+        {"angles": np.arange(60) * 3.0} if reader in ("sinogram", "projections") else {}
+    )
     dataset = readers.find(name.get(reader, reader))(path, **options)
     from_measurement(dataset)
     return dataset

@@ -118,6 +118,14 @@ def good(reader: str, folder: Path) -> Path:
         np.moveaxis(k, 0, -1)[:, :, None].flatten("F").tofile(path)
     elif reader == "htc2022":
         shutil.copy(REPO / "data/ct/htc2022_ta_full.mat", path)
+    elif reader == "projections":
+        import tifffile
+
+        path = folder / "scan.tif"
+        names = {"data": path.name, "data_white": "flats.tif", "data_dark": "darks.tif"}
+        for part, name in names.items():
+            frames = _counts()[0][part].repeat(2, axis=1)
+            tifffile.imwrite(folder / name, frames, photometric="minisblack")
     elif reader == "dxchange":
         with h5py.File(path, "w") as file:
             for name, value in _counts()[0].items():
@@ -214,6 +222,10 @@ def _arrays(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
             if new.shape == data.shape:
                 data[...] = new
             hdus.writeto(path, overwrite=True)
+    elif path.suffix == ".tif":
+        import tifffile
+
+        tifffile.imwrite(path, change(tifffile.imread(path)))
     else:
         import scipy.io
 

@@ -51,7 +51,7 @@ def convert(
     from sciinv import readers
     from sciinv.commands.output import key_values, number_range, progress
     from sciinv.config import Data
-    from sciinv.readers.parts.angles_beside import options_of
+    from sciinv.readers.parts.angles_beside import known_options
     from sciinv.readers.parts.looks import warnings_of
     from sciinv.steps.convert import convert
     from sciinv.store import open_measurement
@@ -59,8 +59,7 @@ def convert(
     path = raw[0] if len(raw) == 1 else tuple(raw)
     given = key_values(option, "--option")
     chosen = reader or readers.guess(raw[0])
-    if chosen == "sinogram" and "angles" not in given:
-        given = {**options_of(Path(raw[0]), given.get("dataset")), **given}
+    given = {**known_options(chosen, Path(raw[0]), given), **given}
     data = Data(chosen, path, given)
     with progress("items") as report:
         convert(

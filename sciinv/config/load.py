@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ def _check(problem: Problem, where: str) -> None:
             remedy="add the path",
         )
     _check_prior(problem.prior, f"{where}.prior")
+    _check_display(problem.display, f"{where}.display")
     places = [(f"{where}.data.path", p) for p in problem.data.paths]
     places += [(f"{where}.data.reader", p) for p in file_of(problem.data.reader)]
     places += [(f"{where}.operator.name", p) for p in problem.operator.files]
@@ -184,6 +186,20 @@ def _check_name(name: str, known: Any, where: str, what: str) -> None:
             got=name,
             remedy=close_to(name, known) or f"name a known one, or the file and {what} of your own",
         )
+
+
+def _check_display(display: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` for NaN, which a schema takes for a number."""
+    for key, values in display.items():
+        numbers = values if isinstance(values, list) else [values]
+        if any(isinstance(v, float) and isnan(v) for v in numbers):
+            raise ConfigError(
+                "A number of the display is none",
+                where=f"{where}.{key}",
+                expected="numbers",
+                got=values,
+                remedy="leave NaN out",
+            )
 
 
 def _check_prior(prior: Prior, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from difflib import get_close_matches
 from pathlib import Path
@@ -73,7 +74,7 @@ def locate(path: str | Path, where: str | None = None) -> Path:
         places = (config_folder(), checkout(), installed if installed.is_dir() else None)
         roots += [p for p in places if p is not None]
     for base in roots:
-        if (base / path).exists():
+        if (base / path).exists() or _matches(base / path):
             return base / path
     looked = [str((base / path).absolute()) for base in roots]
     raise DataError(
@@ -93,6 +94,11 @@ def located_name(name: str) -> str:
     """Return "FILE.py:NAME" with the file found; other names as they are."""
     file, _, attribute = name.rpartition(":")
     return f"{locate(file)}:{attribute}" if file.endswith(".py") else name
+
+
+def _matches(path: Path) -> bool:
+    """Whether a path is a pattern, such as scan/proj_*.tif, of which there are files."""
+    return glob.has_magic(str(path)) and next(glob.iglob(str(path)), None) is not None
 
 
 def _no_folder(path: Path) -> str:

@@ -196,7 +196,9 @@ def _explain(error: Any, where: object, more: int) -> ConfigError:
             where=place,
             expected=" or ".join(_TYPES.get(k, k) for k in kinds),
             got=repr(error.instance),
-            remedy="YAML takes 1e-3 for a text: write 1.0e-3" if scientific else "correct it",
+            remedy="YAML takes 1e-3 for a text: write 1.0e-3"
+            if scientific
+            else f"give {' or '.join(_TYPES.get(k, k) for k in kinds)}",
         )
     name = error.instance if error.parent is None else error.parent.instance
     about = error.schema.get("description")
@@ -210,6 +212,15 @@ def _explain(error: Any, where: object, more: int) -> ConfigError:
             + (f": {about}" if about else ""),
             got=repr(name)[:200],
             remedy=f"give {expected}",
+        )
+    if error.validator == "pattern":
+        words = error.schema.get("description") or "another text"
+        return ConfigError(
+            f"The configuration has a text that is not allowed{also}",
+            where=place,
+            expected=words,
+            got=repr(name)[:200],
+            remedy="choose another, of the characters that are allowed",
         )
     return ConfigError(
         f"The configuration has a value that is not allowed{also}",

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sciinv.errors import ConfigError
 from sciinv.plots.style import FOUND, GOOD, STYLE, grid
+from sciinv.store.statistics import expected_half
 
 
 def fit_figure(
@@ -25,8 +26,7 @@ def fit_figure(
 
     Args:
         chi2: Reduced χ² of each draw, [draw].
-        components: Number of measured real components M: the truth's own χ² has the standard
-            deviation √(2/M), shown as a band of two.
+        components: Number of measured real components M, for a band of `store.expected_half`.
         drawn: Whether χ² is by the noise as it was drawn with the image.
         title: Title.
     """
@@ -40,7 +40,7 @@ def fit_figure(
         ax = figure.add_subplot()
         low, high = min([*values, 1.0]), max([*values, 1.0])
         if components:
-            half = 2 * math.sqrt(2 / components)
+            half = expected_half(components)
             label = f"1 ± {half:.2g}: where the truth lies"
             ax.axvspan(1 - half, 1 + half, color=GOOD, alpha=0.18, lw=0, label=label)
             low, high = min(low, 1 - half), max(high, 1 + half)

@@ -17,6 +17,7 @@ READERS: dict[str, str] = {
     "htc2022": "Helsinki tomography challenge 2022, fan-beam sinograms (MATLAB)",
     "uvfits": "visibilities of an interferometer, UVFITS",
     "sinogram": "plain CT sinograms: NumPy, HDF5, Zarr, TIFF",
+    "projections": "raw counts as TIFF projections with flats and darks",
     "dxchange": "raw counts of a synchrotron, DXchange HDF5",
 }
 

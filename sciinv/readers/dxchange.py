@@ -16,13 +16,10 @@ import numpy as np
 import xarray as xr
 
 from sciinv.errors import DataError
-from sciinv.readers.parts import looks_ct, looks_single, transmission
+from sciinv.readers.parts.counted_rows import Row, check_likelihood, chosen_rows, line_integrals
 from sciinv.readers.parts.hdf5 import check_size, check_written, checked_array, opened
-from sciinv.readers.parts.looks import with_warnings
-from sciinv.readers.parts.options import check_options, numbers_from
-from sciinv.readers.parts.rotation_axis import rotation_centre
-from sciinv.readers.parts.special import no_data
-from sciinv.readers.sinogram import measurement, scaled_to_air
+from sciinv.readers.parts.options import check_options
+from sciinv.readers.parts.view_angles import degrees
 
 _PIXEL = "measurement/instrument/detector/actual_pixel_size_x"
 
@@ -57,8 +54,9 @@ def read(
     Args:
         path: The HDF5 file.
         rows: Detector rows (slices of the object); None takes all.
-        angles: View angles, where the file's `exchange/theta` is absent or wrong: numbers, or
-            "FIRST:END:N", N views without END.
+        angles: View angles, where the file's `exchange/theta` is absent or wrong: numbers,
+            "FIRST:END", "FIRST:END:N", N views without END, "FIRST:END:STEP", or a file (.npy, or
+            text with one angle a line).
         angle_unit: "degrees" or "radians"; None takes the file's unit, and degrees where it has
             none and the angles do not look like radians.
         dark: Counts without a beam, where the file has no dark field; 0 for a counting detector.
@@ -83,14 +81,7 @@ def read(
     """
     check_options(read, path, locals())
     path = Path(path)
-    if likelihood not in ("gaussian", "poisson"):
-        raise DataError(
-            "There is no likelihood of this name",
-            where=path,
-            expected="gaussian or poisson",
-            got=likelihood,
-            remedy="choose one of them",
-        )
+    check_likelihood(likelihood, path)
     told: list[str] = []
     with opened(path) as file:
         data = _dataset(file, "exchange/data", path)
@@ -122,107 +113,30 @@ def read(
         theta = _theta(file, path, data.shape[0], angles, angle_unit, told)
         if detector_mm is None:
             detector_mm = _pitch(file, path)
-        chosen = _chosen(rows, data.shape[1], path)
-        parts = [(data[:, r], white[:, r], _dark_row(darks, dark, r, data)) for r in chosen]
+        chosen = chosen_rows(rows, data.shape[1], path)
         fill = data.fillvalue
+        parts = [
+            Row(r, data[:, r], white[:, r], _dark_row(darks, dark, r, data), fill) for r in chosen
+        ]
         title = _title(file, path)
-    sinograms = []
-    for row, (counts, flats, dark_row) in zip(chosen, parts, strict=True):
-        where = f"{path}: row {row}"
-        gone = no_data(counts, fill, counts=True)
-        one = transmission.correct(counts, _flats(flats), dark_row, gain, where, gone)
-        if gain is None and len(transmission.distinct(np.asarray(flats))) < 3:
-            told.append(
-                f"There are fewer than 3 different flats, so that the gain is not known: 1 photon "
-                f"a count was taken, and the noise is {float(np.median(one.noise_sd)):.3g}."
-            )
-        elif one.gain < 0.01:
-            told.append(f"The gain is {one.gain:.2g} counts a photon: the flats hardly differ.")
-        sinograms.append(transmission.without_zingers(one) if remove_zingers else one)
-    y = np.stack([s.y for s in sinograms])
-    noise = np.stack([s.noise_sd for s in sinograms])
-    y = scaled_to_air(y, noise, air_columns, path)
-    if remove_rings:
-        y = np.stack([transmission.without_rings(one) for one in y])
-    told += looks_ct.air_doubts(y, noise)
-    for one, its in zip(y, noise, strict=True):
-        told += looks_ct.noise_doubts(one, its) + looks_single.spike_doubts(one, its)
-        without = float(np.isinf(its).mean())
-        if without > 0.005:
-            told.append(f"{without:.1%} of the samples hold no value, and carry no data.")
-    if rotation_axis is None:
-        found = [rotation_centre(one, theta) for one in y]
-        rotation_axis = float(np.median(found))
-    looks_ct.check_axis(rotation_axis, y.shape[-1], path)
-    sd = _binned_noise(noise, detector_binning, path)
-    sd = np.hypot(sd, model_error)
-    y = transmission.binned(y, detector_binning, path)
-    n, pitch = y.shape[-1], (detector_mm or 1.0) * detector_binning
-    size = image_size or n
-    centre = (rotation_axis + 0.5) / detector_binning - 0.5
-    notes: dict[str, Any] = {
-        "rotation_axis": rotation_axis,
-        "gain": float(np.mean([s.gain for s in sinograms])),
-        "repaired_samples": sum(s.repaired for s in sinograms),
-        "rows": chosen,
-        "detector_binning": detector_binning,
-        "model_error": model_error,
-    }
-    pixel_mm = pixel_mm or n * pitch / size
-    told += looks_ct.length_doubts(y, pitch, pixel_mm, size, detector_mm is not None)
-    out = measurement(
-        y,
-        sd,
+    return line_integrals(
+        parts,
         theta,
-        image_size=size,
-        pixel_mm=pixel_mm,
-        detector_mm=pitch,
-        detector_offset_mm=((n - 1) / 2 - centre) * pitch,
-        source=str(path),
+        told,
+        path=path,
         title=title,
-        notes=notes,
-        length_unit="mm" if detector_mm else "pixel",
+        gain=gain,
+        air_columns=air_columns,
+        rotation_axis=rotation_axis,
+        image_size=image_size,
+        pixel_mm=pixel_mm,
+        detector_mm=detector_mm,
+        detector_binning=detector_binning,
+        model_error=model_error,
+        remove_rings=remove_rings,
+        remove_zingers=remove_zingers,
+        likelihood=likelihood,
     )
-    out = with_warnings(out, told)
-    return out if likelihood == "gaussian" else _counts(out, sinograms, detector_binning)
-
-
-def _counts(
-    out: xr.Dataset, sinograms: Sequence[transmission.Sinogram], binning: int
-) -> xr.Dataset:
-    """Return the measurement as photons, with the blank counts of the operator.
-
-    The dark field is subtracted already. Binned counts are those whose line integral is the
-    binned one, so that all corrections hold; a repaired sample gets a blank of next to nothing,
-    which takes it out of the likelihood.
-    """
-    blank = np.stack([transmission.binned(s.blank, binning) * binning / s.gain for s in sinograms])
-    seen = np.isfinite(out["noise_sd"].values)
-    full = np.where(seen, blank[:, None], 1e-6)
-    photons = full * np.exp(-out["y"].values[:, 0])
-    dims = ("item", "angle", "detector")
-    counts = out.drop_vars(["noise_sd"]).assign(
-        y=(("item", "channel", *dims[1:]), photons[:, None].astype(np.float32)),
-        blank_counts=(dims, full.astype(np.float32)),
-    )
-    return counts.assign_attrs(operator="ct-counts", units="photons")
-
-
-def _binned_noise(sd: np.ndarray, factor: int, path: Path) -> np.ndarray:
-    """Return the sd of means over `factor` elements; infinite where any of them is."""
-    return np.sqrt(transmission.binned(sd**2, factor, path) / factor)
-
-
-def _flats(flats: np.ndarray) -> np.ndarray:
-    """Return flats in float64; single values that are none become the mean of the other frames."""
-    gone = no_data(flats, counts=True)
-    out = np.asarray(flats, np.float64)
-    if gone.any() and flats.dtype.kind != "f":
-        good = np.maximum((~gone).sum(0), 1)
-        mean = np.where(gone, 0, out).sum(0) / good
-        mean = np.where(gone.all(0), np.nan, mean)
-        out = np.where(gone, mean, out)
-    return out
 
 
 def _dark_row(
@@ -267,7 +181,7 @@ def _theta(
 ) -> np.ndarray:
     where = f"{path}: exchange/theta"
     if given is not None:
-        theta, doubts = looks_ct.degrees(given, views, where, unit)
+        theta, doubts = degrees(given, views, where, unit)
     else:
         found = _dataset(file, "exchange/theta", path)
         check_size(found.shape, 8, where)
@@ -276,7 +190,7 @@ def _theta(
         values = np.asarray(found[()], np.float64)
         if known == "radians" and unit is None:
             unit = "radians"
-        theta, doubts = looks_ct.degrees(values, views, where, unit, stated=known is not None)
+        theta, doubts = degrees(values, views, where, unit, stated=known is not None)
         if known == "radians" and unit == "radians":
             doubts = []
     told += doubts
@@ -321,17 +235,3 @@ def _title(file: h5py.File, path: Path) -> str:
             if text.strip():
                 return text.strip()
     return path.stem
-
-
-def _chosen(rows: int | Sequence[int] | None, n: int, path: Path) -> list[int]:
-    words = f"the rows 0 to {n - 1}"
-    chosen = list(range(n)) if rows is None else numbers_from(rows, path, "rows", words)
-    if not chosen or min(chosen) < 0 or max(chosen) >= n:
-        raise DataError(
-            "The row is not in the scan",
-            where=path,
-            expected=f"0 to {n - 1}",
-            got=rows,
-            remedy="choose rows of the detector",
-        )
-    return chosen

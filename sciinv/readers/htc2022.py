@@ -19,6 +19,7 @@ from sciinv.readers.parts import looks_ct, looks_single
 from sciinv.readers.parts.looks import with_warnings
 from sciinv.readers.parts.options import check_options, is_number
 from sciinv.readers.parts.transmission import binned, estimated_noise
+from sciinv.readers.parts.view_angles import degrees
 from sciinv.readers.sinogram import check_finite, measurement
 
 # y = a L − b L² of L mm acrylic, in 1/mm and 1/mm²: `fit_beam_hardening` of the challenge's
@@ -74,7 +75,7 @@ def read(
     path = Path(path)
     limits = _range(angles, path)
     y, theta, geometry = _sinogram(path)
-    theta, told = looks_ct.degrees(theta, len(theta), path, angle_unit)
+    theta, told = degrees(theta, len(theta), path, angle_unit)
     if limits is not None:
         low, high = limits
         keep = (theta >= low - 1e-6) & (theta <= high + 1e-6)

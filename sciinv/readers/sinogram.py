@@ -23,6 +23,7 @@ from sciinv.readers.parts.transmission import (
     repair,
     without_rings,
 )
+from sciinv.readers.parts.view_angles import degrees
 
 AXES = ("slice", "angle", "detector")
 
@@ -145,9 +146,9 @@ def read(
 
     Args:
         path: A .npy or .npz file, an HDF5 file, a Zarr array or group, a multi-page TIFF file, or
-            a folder of TIFF files in the order of their names.
-        angles: View angles, [angle]: numbers, "FIRST:END", or "FIRST:END:N", N views
-            without END.
+            a folder of TIFF files in the order of the numbers in their names.
+        angles: View angles, [angle]: numbers, "FIRST:END", "FIRST:END:N", N views without END,
+            "FIRST:END:STEP", or a file (.npy, or text with one angle a line).
         angle_unit: "degrees" or "radians"; None takes degrees, unless they look like radians.
         dataset: Name of the array in an .npz, HDF5 or Zarr group; None where there is only one.
         axes: Order of the array's axes: "angle" and "detector", and "slice" for three axes.
@@ -202,7 +203,7 @@ def read(
         raise DataError("There is no such value of log", where=path, expected="True or False",
                         got=log, remedy="leave it out for line integrals")  # fmt: skip
     views = int(array.shape[list(axes).index("angle")])
-    theta, told = looks_ct.degrees(angles, views, path, angle_unit)
+    theta, told = degrees(angles, views, path, angle_unit)
     chosen = sinogram_files.chosen(array, axes, slices, path)
     y, gone, whole = sinogram_files.stacked(array, list(axes), chosen, path, no_data_value)
     if gone.any() and not mask:

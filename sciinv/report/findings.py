@@ -46,7 +46,7 @@ class Trust:
         relative_width: Median width of the credible interval over the object ÷ signal.
         significant: Share of the object's pixels whose mean is more than two sd from zero.
         chi2: Median reduced χ² of the draws, or None; see `store.reduced_chi2`.
-        chi2_sd: Standard deviation √(2/M) that the truth's own χ² has, or None.
+        chi2_half: The truth's own χ² lies within 1 ± this (`store.expected_half`), or None.
         outside: By name of a classical reconstruction, the share of the object's pixels at which
             it lies outside of the credible interval.
         findings: The words.
@@ -59,7 +59,7 @@ class Trust:
     relative_width: float
     significant: float
     chi2: float | None
-    chi2_sd: float | None
+    chi2_half: float | None
     outside: Mapping[str, float]
     findings: tuple[Finding, ...]
     drawn: bool = False
@@ -109,9 +109,9 @@ def assess(
     }
     each, drawn = store.reduced_chi2(stats)
     chi2 = None if each is None else float(each.median())
-    chi2_sd = math.sqrt(2 / components) if components else None
+    chi2_half = store.expected_half(components) if components else None
     findings = [
-        *_fit(chi2, chi2_sd, components, drawn),
+        *_fit(chi2, chi2_half, components, drawn),
         *_unknowns(stats),
         _width(relative_sd, relative_width, significant, level),
         _where(summary["sd"], sd, signal),
@@ -122,13 +122,13 @@ def assess(
         *_tries(stats),
     ]
     return Trust(
-        draws, signal, relative_sd, relative_width, significant, chi2, chi2_sd, outside,
+        draws, signal, relative_sd, relative_width, significant, chi2, chi2_half, outside,
         tuple(findings), drawn,
     )  # fmt: skip
 
 
 def _fit(
-    chi2: float | None, chi2_sd: float | None, components: int | None, drawn: bool = False
+    chi2: float | None, chi2_half: float | None, components: int | None, drawn: bool = False
 ) -> list[Finding]:
     """A draw and the truth have the same joint law with y, so their χ² has the same law too."""
     if chi2 is None:
@@ -142,8 +142,8 @@ def _fit(
                 True,
             )
         ]
-    if chi2_sd is not None:
-        half = 3 * chi2_sd
+    if chi2_half is not None:
+        half = chi2_half
         # 99.7 % of what the truth itself would have: "explain the data" is said inside of it alone.
         places = max(2, 1 - math.floor(math.log10(half)))
         expected = f"{max(0.0, 1 - half):.{places}f} to {1 + half:.{places}f} for "

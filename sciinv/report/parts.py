@@ -96,8 +96,8 @@ def charts(problem: Problem, judged: Trust, stats: xr.Dataset) -> list[Markup]:
     if chi2 is not None:
         by = ", by the noise as found" if drawn else ""
         band = None
-        if judged.chi2_sd is not None:
-            band = (1 - 3 * judged.chi2_sd, 1 + 3 * judged.chi2_sd)
+        if judged.chi2_half is not None:
+            band = (1 - judged.chi2_half, 1 + judged.chi2_half)
         out.append(histogram(chi2.values, f"reduced χ² of each draw{by}", band=band))
     for name, q in problem.quantities.items():
         out.append(histogram(q["values"], name, q["units"], period=_period(q)))

@@ -101,9 +101,9 @@ def guard(log: str | Path) -> Iterator[Say]:
 
 
 def probed(found: str | Path) -> dict[str, Any]:
-    """Return the settings that the check before the first draw found: micro_batch, inflate."""
+    """Return what the check before the first draw found: micro_batch, inflate, scale."""
     known = json.loads(Path(found).read_text())
-    return {k: known[k] for k in ("micro_batch", "inflate") if k in known}
+    return {k: known[k] for k in ("micro_batch", "inflate", "scale") if k in known}
 
 
 def progress_lines(say: Say, parts: int = 10) -> Callable[[int, int], None]:

@@ -60,7 +60,7 @@ def check_prior(
         seed: Seed of everything.
         rate: Rate of false alarms.
         posterior: A posterior store of all the data under this prior, whose draws save a run.
-        found: What the check before the first draw found: "micro_batch", "inflate".
+        found: What the check before the first draw found: "micro_batch", "inflate", "scale".
         progress: Called with (levels done, levels in all) of each run.
         overwrite: Replace an earlier file.
 
@@ -88,7 +88,7 @@ def check_prior(
         )
     physics, y = build(dataset, operator, item)
     spec = physics.image_spec
-    model = load_prior(prior, spec.shape, spec.units, *scale_for(prior, dataset, operator))
+    model = load_prior(prior, spec.shape, spec.units, *scale_for(prior, dataset, operator, found))
     known = dict(found or {})
     run = method(settings.found(sampler, known), model, known.get("micro_batch"))
     if posterior is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 import xarray as xr
@@ -21,16 +24,30 @@ IMAGES = 24
 LARGEST = 192  # images are drawn on so many pixels a side, and magnified: they have no scale
 
 
-def scale_for(prior: Prior, dataset: xr.Dataset, operator: Operator) -> tuple[float, ...]:
+def scale_for(
+    prior: Prior,
+    dataset: xr.Dataset,
+    operator: Operator,
+    found: Mapping[str, Any] | None = None,
+) -> tuple[float, ...]:
     """Return (scale,) of the generic prior for a measurement; () for every other prior.
 
     Taken from the first item whichever is sampled, so that all jobs of a run have the same prior.
+
+    Args:
+        prior: The prior.
+        dataset: The measurement.
+        operator: The operator and its parameters.
+        found: What the check before the first draw found; its "scale" is taken, so that jobs need
+            not compute it again.
 
     Raises:
         SciinvError: See `object_scale`.
     """
     if prior.kind != "generic" or prior.scale is not None:
         return ()
+    if found and "scale" in found:
+        return (float(found["scale"]),)
     physics, y = build(dataset, operator)
     return (object_scale(physics, y),)
 

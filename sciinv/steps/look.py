@@ -16,7 +16,7 @@ from sciinv import plots, readers
 from sciinv.config import Data, Operator
 from sciinv.errors import DataError
 from sciinv.operators.base import ImageSpec
-from sciinv.readers.parts.angles_beside import options_of
+from sciinv.readers.parts.angles_beside import known_options
 from sciinv.readers.parts.looks import warnings_of
 from sciinv.steps.build import build
 from sciinv.steps.source import Source
@@ -68,9 +68,7 @@ def look(
         SciinvError: No reader knows the file, it cannot be read, or an option is not the reader's.
     """
     chosen = reader or readers.guess(paths[0])
-    found: dict[str, Any] = {}
-    if chosen == "sinogram" and "angles" not in (options or {}):
-        found = options_of(Path(paths[0]), (options or {}).get("dataset"))
+    found = known_options(chosen, Path(paths[0]), options or {})
     given = {**found, **(options or {})}
     path = paths[0] if len(paths) == 1 else tuple(paths)
     missing = _missing(chosen, given)
@@ -156,8 +154,16 @@ def _array(values: xr.DataArray) -> str:
 
 def _raw_array(seen: Seen) -> list[tuple[str, str]]:
     """Return a row on the array of a file whose reader still lacks options."""
+    from sciinv.readers.parts import frame_files, tiff_frames
     from sciinv.readers.parts.sinogram_files import opened_array
 
+    if seen.data.reader == "projections":
+        files = frame_files.projections(
+            seen.data.paths[0] if len(seen.data.paths) == 1 else list(seen.data.paths)
+        )
+        scan = tiff_frames.headers(files, "projections")
+        size = f"{scan.shape[0]} rows × {scan.shape[1]} columns"
+        return [("projections", f"{scan.count} of {size}, {scan.dtype}")]
     if seen.data.reader != "sinogram":
         return []
     try:

@@ -32,6 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # proposed: two even shards. With 50 levels more draws of simulated discs end in a wrong mode (root
 # mean square error 0.15 u of 0.11 u).
 SAMPLERS: dict[str, dict[str, Any]] = {"ct": {"levels": 80, "micro_batch": 10}}
+BINNED = ("sinogram", "dxchange", "projections")  # readers with the option detector_binning
 MOST_PIXELS = 256  # a side: beyond, a draw on a CPU takes many minutes
 
 
@@ -131,7 +132,7 @@ def propose(
     size_options = {"detector_binning", "image_size"} & set(seen.data.options)
     binnings = (b for b in range(2, 17) if side % b == 0 and side // b <= MOST_PIXELS)
     binning = next(binnings, 1) if side > MOST_PIXELS else 1
-    if binning > 1 and seen.data.reader in ("sinogram", "dxchange") and not size_options:
+    if binning > 1 and seen.data.reader in BINNED and not size_options:
         more = {**seen.data.options, "detector_binning": binning}
         seen = look([path], seen.data.reader, more)
         notes.append(

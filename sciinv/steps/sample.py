@@ -61,7 +61,7 @@ def sample_shard(
         micro_batch: Draws computed together; the sampler's own by default. It is halved where it
             does not fit into the memory, and the store then says so: its draws have the same random
             numbers as any others, but their rounding is that of the smaller micro-batch.
-        found: What the check before the first draw found: "micro_batch", "inflate".
+        found: What the check before the first draw found: "micro_batch", "inflate", "scale".
         progress: Called with (levels done, levels in all).
         say: Takes lines of progress.
         overwrite: Replace a store of ours that is there already: for jobs that own their output.
@@ -84,7 +84,7 @@ def sample_shard(
             y = torch.from_numpy(dataset["y"].isel(item=[item]).values).to(y)
         if row == 0:
             spec = physics.image_spec
-            scale = scale_for(prior, dataset, operator)
+            scale = scale_for(prior, dataset, operator, found)
             model = load_prior(prior, spec.shape, spec.units, *scale).to(device)
             lanes = micro_batch or int(getattr(method(sampler, model), "micro_batch", 1))
             started = lanes

@@ -6,7 +6,7 @@ from sciinv.store.merge import merge_posteriors
 from sciinv.store.ours import check_free, check_new
 from sciinv.store.posterior import IMAGE_DIMS, open_posterior, to_dataset, to_tree, write_posterior
 from sciinv.store.provenance import provenance
-from sciinv.store.statistics import reduced_chi2
+from sciinv.store.statistics import expected_half, reduced_chi2
 from sciinv.store.verify import Verification, verify
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "check_free",
     "check_new",
     "content_hash",
+    "expected_half",
     "merge_posteriors",
     "open_measurement",
     "open_posterior",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import xarray as xr
 
 
@@ -24,3 +26,12 @@ def reduced_chi2(stats: xr.Dataset) -> tuple[xr.DataArray | None, bool]:
     if "noise_scale" in stats and stats["noise_scale"].dims == chi2.dims:
         return chi2 / stats["noise_scale"] ** 2, True
     return chi2, False
+
+
+def expected_half(components: int) -> float:
+    """Return h, so that the truth's reduced χ² of M components lies in 1 ± h: 3 √(2/M).
+
+    Three standard deviations of χ²_M ÷ M, 99.7 % for large M. What is said of the fit and the bands
+    of its figures are both this interval.
+    """
+    return 3 * math.sqrt(2 / components)

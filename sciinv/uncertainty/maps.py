@@ -263,7 +263,8 @@ def _read(part: xr.DataArray, slice_bytes: int) -> np.ndarray:
     A reader of Zarr holds every chunk of a selection until it is done, and a chunk is a whole image
     where `part` is but some of its rows.
     """
-    values = np.empty(part.shape, part.dtype)
+    # segmentations and counts have means that are no integers
+    values = np.empty(part.shape, part.dtype if part.dtype.kind == "f" else np.float64)
     chunk = part.encoding.get("chunks", (part[:1, :1].nbytes,))
     image_bytes = int(np.prod(chunk)) * part.dtype.itemsize
     step = max(1, slice_bytes // (image_bytes * part.sizes["item"]))
@@ -291,7 +292,7 @@ def _summaries(
                 got=list(values.shape),
                 remedy="return one value, or a few channels, per pixel",
             )
-    if values.dtype.kind != "f":  # segmentations and counts have means that are no integers
+    if values.dtype.kind != "f":  # of a transform, as a segmentation
         values = values.astype(np.float64)
     mean, sd = _moments(values)
     ordered = np.quantile(values, levels, axis=0)

@@ -138,3 +138,17 @@ def test_convert_needs_no_reader(sinogram: Path, tmp_path: Path) -> None:
     invoke("convert", sinogram, "-o", tmp_path / "beside.zarr")  # its angles lie beside it
     assert dict(store.open_measurement(tmp_path / "beside.zarr")["y"].sizes)["angle"] == 30
     assert dict(store.open_measurement(out)["y"].sizes)["angle"] == 30
+
+
+@pytest.mark.parametrize("name", [".", "folder", "..", "folder/nested"])
+def test_a_folder_of_anything_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "here/folder/nested").mkdir(parents=True)
+    (tmp_path / "here/folder/note.txt").write_text("Tuesday")
+    monkeypatch.chdir(tmp_path / "here")
+    for command in (["inspect", name], ["convert", name, "-o", "m.zarr"], ["init", name, "--yes"]):
+        with pytest.raises(SciinvError, match="No reader knows") as caught:
+            invoke(*command)
+        assert caught.value.remedy
+        assert not (tmp_path / "here/m.zarr").exists()

@@ -173,6 +173,22 @@ class TestGuided:
                 ours.eval()(x, t), theirs.forward_diffusion(x, t), atol=1e-5, rtol=1e-5
             )
 
+    @pytest.mark.parametrize(
+        ("norm", "updown", "order"), [(True, True, False), (False, False, True)]
+    )
+    def test_a_checkpoint_of_the_release_s_own_network(self, tmp_path, norm, updown, order):
+        # azula carries the network of openai/guided-diffusion at commit aca3097
+        release = pytest.importorskip("azula.plugins.adm._src.unet")
+        network = randomised(release.UNetModel(
+            image_size=16, in_channels=1, model_channels=32, out_channels=2, num_res_blocks=2,
+            attention_resolutions=(2, 4), channel_mult=(1, 2, 3), num_head_channels=32,
+            use_scale_shift_norm=norm, resblock_updown=updown, use_new_attention_order=order,
+        ))  # fmt: skip
+        torch.save(network.state_dict(), tmp_path / "g.pt")
+        stated = {"num_head_channels": 32, "use_new_attention_order": order}
+        prior = imported(tmp_path / "g.pt", tmp_path, arguments=stated)
+        agree(prior, ddpm(network, linear(), learned=True), images(1, 16))
+
 
 def linear() -> np.ndarray:
     return np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))

@@ -48,6 +48,22 @@ def test_single_samples_of_a_sinogram_that_stand_out_are_doubted(tmp_path: Path)
     assert told(sinogram.read(good, ANGLES)) == ""
 
 
+@pytest.mark.parametrize("place", [(0, 20), (59, 20), (30, 0), (30, 47), (0, 0)])
+def test_single_samples_at_the_border_are_doubted_too(tmp_path: Path, place: tuple) -> None:
+    path = changed(tmp_path, "sinogram", at(place, -2.0))
+    assert f"view {place[0]}, element {place[1]}" in told(sinogram.read(path, ANGLES))
+
+
+def test_a_lost_sample_at_the_rim_of_an_object_is_refused(tmp_path: Path) -> None:
+    # the rim: most of the neighbours are in the object, and one at least is in air
+    y = np.array(sinogram.read(mutations.good("sinogram", tmp_path), ANGLES)["y"][0, 0])
+    inside = np.argwhere((y[30] > 0.2) & (np.roll(y[30], -1) < 0.1)).ravel()
+    assert inside.size
+    path = changed(tmp_path, "sinogram", at((30, int(inside[0])), 0.0))
+    with pytest.raises(DataError, match="exactly 0 amid"):
+        sinogram.read(path, ANGLES)
+
+
 def test_a_line_that_crosses_the_sinogram_diagonally_is_no_spike() -> None:
     # a thin object moves by one element from view to view
     y = np.zeros((20, 20)) + np.eye(20)

@@ -18,7 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs/studies"))
 import mutations
 
 FORMAT = {"kspace": "kspace-npy"}
-NEEDED: dict[str, dict[str, Any]] = {"sinogram": {"angles": "0:180"}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "sinogram": {"angles": "0:180"},
+    "projections": {"angles": "0:180"},
+}
 WRONG = {"bool": ["yes", 2], "int": ["x", 1.5, True], "float": ["x", float("nan"), True]}
 
 
@@ -74,6 +77,10 @@ def test_every_number_of_a_reader_is_checked() -> None:
         ("sinogram", {"slices": 1}, "no axis of slices"),
         ("dxchange", {"rows": "all"}, "rows 0 to 0"),
         ("dxchange", {"rows": [0, 0]}, "each once"),
+        ("projections", {"rows": "all"}, "rows 0 to 1"),
+        ("projections", {"flats": 5}, "a folder, pattern or file"),
+        ("projections", {"flats": "nowhere"}, "There are no TIFF files"),
+        ("projections", {"likelihood": "normal"}, "no likelihood"),
         ("htc2022", {"angles": [0]}, "range of angles"),
         ("htc2022", {"angles": "0:60"}, "range of angles"),
         ("kspace", {"item": [0, 0]}, "each once"),

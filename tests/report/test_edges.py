@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import warnings
 
 import numpy as np
@@ -10,13 +12,17 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from sciinv import plots
+from sciinv import plots, uncertainty
 from sciinv.operators.base import ImageSpec
 from sciinv.plots import style
 from sciinv.plots.panel import scale_bar
-from sciinv.report.findings import _fit
+from sciinv.report import Problem, write_report
+from sciinv.report.findings import _fit, assess
+from sciinv.report.packed import unpacked
 from sciinv.steps.report import _grid_words
 from sciinv.units import pixel_doubt
+
+from .test_page import draws
 
 
 def spec(rows: int, columns: int, unit: str) -> ImageSpec:
@@ -77,3 +83,37 @@ def test_signs_that_the_font_lacks_are_told_once():
 def test_a_prior_of_other_pixels_than_the_operators_is_a_doubt(operator, unit, word):
     found = pixel_doubt(1.0, "mm", operator, unit)
     assert (found is None) if word is None else (word in found)
+
+
+@pytest.mark.parametrize("chi2", [0.5, 0.86, 0.95, 1.0, 1.1, 1.25, 1.31, 1.6])
+@pytest.mark.parametrize("components", [50, 137, 4000])
+def test_text_and_bands_of_the_fit_are_of_one_interval(chi2, components):
+    """A page never says that draws fit which its figures show outside of the green band."""
+    data = draws(24, 16)
+    data["chi2"] = data["chi2"] * chi2
+    stats = data[["chi2"]].isel(item=0)
+    summary = uncertainty.summarize(data).isel(item=0, channel=0)
+    judged = assess(summary, stats, components=components)
+    (patch,) = [
+        p
+        for p in plots.fit_figure(stats["chi2"].values, components).axes[0].patches
+        if p.get_label().startswith("1 ±")
+    ]
+    low, high = patch.get_x(), patch.get_x() + patch.get_width()
+    assert (low, high) == pytest.approx((1 - judged.chi2_half, 1 + judged.chi2_half))
+    fits = any("they explain the data" in f.text for f in judged.findings)
+    assert fits == (low <= chi2 <= high)
+
+
+@pytest.mark.parametrize("t", [0.25, 0.5])
+def test_the_probability_above_a_threshold_is_on_the_page(tmp_path, t):
+    data = draws(24, 16)
+    problem = Problem("Blob", data, summary=uncertainty.summarize(data, thresholds=(t,)))
+    text = write_report(problem, tmp_path / "a.html").read_text()
+    assert f"P(x &gt; {t})" in text
+    assert "P(x &gt; t), any t" in text
+    (data_of_page,) = re.findall(r'<script type="application/json">(.*?)</script>', text, re.S)
+    (view,) = [v for v in json.loads(data_of_page)["views"] if v["key"] == "p0"]
+    exact = (data["image"].values[:, 0, 0] > t).mean(0)
+    error = np.abs(unpacked(view, exact.shape) - exact).max()
+    assert error <= view["step"] / 2 * (1 + 1e-9)

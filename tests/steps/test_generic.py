@@ -99,6 +99,9 @@ class TestScale:
         (first,) = scale_for(GENERIC, dataset, BLUR)
         (again,) = scale_for(GENERIC, dataset.isel(item=[0]), BLUR)
         assert first == again
+        # what the check wrote down is not computed again
+        assert scale_for(GENERIC, dataset, BLUR, {"scale": 1.7}) == (1.7,)
+        assert scale_for(GENERIC, dataset, BLUR, {"micro_batch": 4}) == (first,)
         assert scale_for(Prior(kind="generic", scale=2.0), dataset, BLUR) == ()
         assert scale_for(Prior(kind="gaussian"), dataset, BLUR) == ()
 

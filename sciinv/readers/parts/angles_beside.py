@@ -1,7 +1,8 @@
-"""View angles that lie beside a sinogram in the same file, as options of the reader."""
+"""View angles that lie beside a sinogram in the same file, or beside projections in a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,39 @@ import numpy as np
 
 from sciinv.readers.parts.sinogram_files import matlab_array, matlab_arrays
 
+ANGLE_FILES = (".txt", ".csv", ".dat", ".npy")
 NAMES = ("angles", "angle", "theta", "thetas", "rotation_angle", "view_angles")
+
+
+def known_options(reader: str, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that raw data tell of themselves, for readers that need angles.
+
+    Args:
+        reader: The reader's name.
+        path: The file or folder.
+        given: The options that the user gave.
+    """
+    if "angles" in given:
+        return {}
+    if reader == "sinogram":
+        return options_of(path, given.get("dataset"))
+    return _file_beside(path) if reader == "projections" else {}
+
+
+def _file_beside(path: Path) -> dict[str, Any]:
+    """Return the file of angles in a folder of projections or in the one above it."""
+    here = path if path.is_dir() else path.parent
+    for folder in (here, here.absolute().parent):
+        files = (
+            [p for p in folder.iterdir() if p.suffix.lower() in ANGLE_FILES]
+            if (folder.is_dir())
+            else []
+        )
+        named = sorted(p for p in files if _bare(p.stem)[0] in NAMES)
+        if named:
+            unit = {"angle_unit": "radians"} if _bare(named[0].stem)[1] == "rad" else {}
+            return {"angles": str(named[0]), **unit}
+    return {}
 
 
 def options_of(path: Path, dataset: str | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import h5py
 import numpy as np
 
 from sciinv.errors import DataError
-from sciinv.readers.parts import bart, fastmri, ismrmrd
+from sciinv.readers.parts import bart, fastmri, frame_files, ismrmrd
 from sciinv.readers.parts.hdf5 import opened
 from sciinv.readers.parts.kspace_plain import PAIRS
 from sciinv.readers.parts.sinogram_files import ZARR, matlab_arrays
@@ -62,6 +63,8 @@ def guess(path: str | Path) -> str:
                 got=f"{type(error).__name__}: {error}",
                 remedy="copy or download it again; or name its reader (--reader)",
             ) from error
+    elif not path.exists() and glob.has_magic(str(path)):
+        found = _of_tiffs(frame_files.tiffs(path))
     elif not path.exists():
         raise DataError(
             "The raw data are not there",
@@ -76,7 +79,8 @@ def guess(path: str | Path) -> str:
             "No reader knows what is in this file",
             where=path,
             expected="k-space (fastMRI, ISMRMRD, BART, arrays of complex numbers), UVFITS, a "
-            "Helsinki scan, DXchange, or a sinogram as NumPy, MATLAB, HDF5, Zarr or TIFF",
+            "Helsinki scan, DXchange, TIFF projections, or a sinogram as NumPy, MATLAB, HDF5, Zarr "
+            "or TIFF",
             got=kind or _described(path),
             remedy=remedy or "name its reader (--reader), or write one: --reader FILE.py:FUNCTION",
         )
@@ -86,8 +90,31 @@ def guess(path: str | Path) -> str:
 def _of_folder(path: Path) -> str | None:
     if any((path / name).exists() for name in ZARR):
         return "store" if _is_measurement(path) else "sinogram"
-    images = [p for p in path.iterdir() if p.suffix.lower() in (".tif", ".tiff")]
-    return "sinogram" if images else None
+    files = [p for p in path.iterdir() if frame_files.is_tiff(p)]
+    inner = [p for p in path.iterdir() if p.is_dir()]
+    if files:
+        return _of_tiffs(files)
+    # The folder of a scan, with folders of projections and flats in it.
+    scan = any(frame_files.FLATS.match(p.name) for p in inner)
+    return "projections" if scan and any(map(frame_files.is_tiff, path.glob("*/*"))) else None
+
+
+def _of_tiffs(files: list[Path]) -> str:
+    """Return whether TIFF files are projections, or sinograms.
+
+    Projections lie beside flats, or hold whole numbers in more than one frame: counts. Line
+    integrals have fractions.
+    """
+    from PIL import Image
+
+    if frame_files.fields(files, frame_files.FLATS):
+        return "projections"
+    try:
+        with Image.open(min(files, key=frame_files.natural)) as image:
+            several = len(files) > 1 or getattr(image, "n_frames", 1) > 1
+            return "projections" if several and image.mode[0] in "ILRP" else "sinogram"
+    except (OSError, ValueError, SyntaxError):  # damaged, or numbers that Pillow does not know
+        return "sinogram"
 
 
 def _is_measurement(path: Path) -> bool:
@@ -116,7 +143,7 @@ def _of_file(path: Path) -> str | None:
     if start.startswith(b"\x93NUMPY"):
         return _of_array(np.load(path, mmap_mode="r", allow_pickle=False))
     if start.startswith(TIFF):
-        return "sinogram"
+        return _of_tiffs([path])
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return "sinogram" if any(n.endswith(".npy") for n in archive.namelist()) else None

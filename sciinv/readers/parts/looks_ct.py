@@ -1,4 +1,4 @@
-"""Looks at a CT scan: its angles, its axis, its air, and whether its values are line integrals."""
+"""Looks at a CT scan: its axis, its air, and whether its values are line integrals."""
 
 from __future__ import annotations
 
@@ -13,92 +13,6 @@ LARGEST_INTEGRAL = 15.0  # beyond, of 3 million photons none passes
 AIR_OFF = 0.02  # a level of air that is not 0: 2 % of the open beam
 MOST_ATTENUATING = 100.0  # 1/mm: of gold and lead at 20 keV, the densest parts of their spectra
 WIDEST_MM = 3000.0  # no detector of tomography is wider
-UNITS = {"degrees": 1.0, "radians": 180 / np.pi}
-
-
-def degrees(
-    angles: object, views: int, where: object, unit: str | None = None, *, stated: bool = False
-) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the view angles in degrees, [angle], and doubts.
-
-    Args:
-        angles: Numbers; or text "FIRST:END:N", N views from FIRST up to but without END, or
-            N a step in degrees where that gives as many angles as views.
-        views: Number of views.
-        where: The file.
-        unit: "degrees" or "radians"; None takes degrees, unless they look like radians.
-        stated: Whether the file states the unit: a look is then a doubt, not an error.
-
-    Raises:
-        DataError: Not one finite angle a view, all the same, or a span of π or 2π.
-    """
-    if unit is not None and unit not in UNITS:
-        raise DataError("There is no such unit of angles", where=where,
-                        expected="degrees or radians", got=unit, remedy="choose one")  # fmt: skip
-    theta = _numbers(angles, views, where)
-    if theta.shape != (views,) or not np.isfinite(theta).all():
-        raise DataError(
-            "The view angles do not match the scan",
-            where=where,
-            expected=f"{views} finite angles, one a view",
-            got=f"shape {list(theta.shape)}, {int((~np.isfinite(theta)).sum())} not finite",
-            remedy=f"check the order of the axes; give `angles`, {views} angles for the views",
-        )
-    theta = theta * UNITS[unit or "degrees"]
-    span = float(np.ptp(theta))
-    if (views > 1 and span == 0) or float(np.abs(theta).max()) > 1e5:
-        raise DataError(
-            "The view angles cannot be",
-            where=where,
-            expected="degrees, that differ",
-            got=f"{theta.min():g} to {theta.max():g} in {views} views",
-            remedy="give `angles`, one for each view",
-        )
-    told = _radians(span, views)
-    if told is None or unit == "degrees":
-        return theta, []
-    if stated or unit == "radians":
-        return theta, [f"The angles, stated in {unit or 'degrees'}, {told}."]
-    raise DataError(
-        "The view angles look like radians",
-        where=where,
-        expected="degrees",
-        got=f"{theta.min():.4g} to {theta.max():.4g} in {views} views, which {told}",
-        remedy='give angle_unit="radians"; or "degrees", if they are',
-    )
-
-
-def _radians(span: float, views: int) -> str | None:
-    whole = span * views / max(views - 1, 1)
-    for name, turn in (("π", np.pi), ("2π", 2 * np.pi)):
-        if views >= 8 and min(abs(span / turn - 1), abs(whole / turn - 1)) < 0.015:
-            return f"span {name}"
-    return None
-
-
-def _numbers(angles: object, views: int, where: object) -> NDArray[np.float64]:
-    try:
-        if isinstance(angles, str) and angles.count(":") == 1:
-            angles = f"{angles}:{views}"
-        if isinstance(angles, str) and angles.count(":") == 2:
-            first, end, third = (float(p) for p in angles.split(":"))
-            if third == views:
-                return first + (end - first) * np.arange(views) / views
-            steps = np.arange(first, end, third)
-            if len(steps) == views:
-                return steps
-            raise ValueError(f"{len(steps)} angles in steps of {third:g}")
-        if isinstance(angles, str):
-            angles = [float(p) for p in angles.replace(",", " ").split()]
-        return np.asarray(angles, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            "The view angles cannot be understood",
-            where=where,
-            expected=f'{views} numbers, "FIRST:END" or "FIRST:END:{views}" (END not included)',
-            got=f"{str(angles)[:60]} ({error})",
-            remedy="give one angle for each view",
-        ) from error
 
 
 def check_axis(axis: float, detectors: int, where: object) -> None:

@@ -7,25 +7,31 @@ from numpy.typing import NDArray
 
 from sciinv.errors import DataError
 
+RARE = 0.01  # a share of zeros below which they are no clipped noise: half of the air would be 0
+
 
 def spikes(y: NDArray, noise_sd: NDArray) -> NDArray[np.bool_]:
-    """Return samples far above or far below all eight neighbours, bool [angle, detector].
+    """Return samples far above or far below all their neighbours, bool [angle, detector].
 
-    Far is ten times the noise of the neighbours, since few photons have a large noise of their own.
-    What is part of an object is seen in the next view too, in the same element or beside it.
+    Neighbours are the eight around, and at the borders those that there are. Far is ten times the
+    noise of the neighbours, since few photons have a large noise of their own. What is part of an
+    object is seen in the next view too, in the same element or beside it.
     """
-    out = np.zeros(y.shape, bool)
     if min(y.shape) < 3:
-        return out
-    c = y[1:-1, 1:-1]
-    h, w = c.shape
+        return np.zeros(y.shape, bool)
+    near, noise = _around(y), _around(noise_sd)
+    far = 10 * np.nanmax(noise, axis=0)
+    far = np.where(np.isfinite(far) & np.isfinite(noise_sd), far, np.inf)
+    above: NDArray[np.bool_] = y - np.nanmax(near, axis=0) > far
+    return above | (np.nanmin(near, axis=0) - y > far)
+
+
+def _around(values: NDArray) -> NDArray:
+    """Return the eight neighbours of each sample, [8, angle, detector]; NaN beyond the borders."""
+    h, w = values.shape
+    wide = np.pad(np.asarray(values, np.float64), 1, constant_values=np.nan)
     steps = [(i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1)]
-    near = np.stack([y[i : i + h, j : j + w] for i, j in steps])
-    far = 10 * np.max([noise_sd[i : i + h, j : j + w] for i, j in steps], axis=0)
-    seen = np.isfinite(far) & np.isfinite(noise_sd[1:-1, 1:-1])
-    far = np.where(seen, far, np.inf)
-    out[1:-1, 1:-1] = (c - near.max(0) > far) | (near.min(0) - c > far)
-    return out
+    return np.stack([wide[i : i + h, j : j + w] for i, j in steps])
 
 
 def spike_doubts(y: NDArray, noise_sd: NDArray) -> list[str]:
@@ -44,13 +50,19 @@ def spike_doubts(y: NDArray, noise_sd: NDArray) -> list[str]:
 def check_zeros(y: NDArray, noise_sd: NDArray, where: object, *, remedy: str | None = None) -> None:
     """Raise `DataError` where samples are exactly 0 between samples that are not.
 
+    Between is: far from all neighbours; or, where zeros are rare, so that the values were not
+    clipped at 0, far below most of them, as at the rim of an object.
+
     Args:
         y: Line integrals as the file has them, [angle, detector].
         noise_sd: Their noise.
         where: The file.
         remedy: What to do, for a reader without the option `mask`.
     """
-    lost = (y == 0) & spikes(y, noise_sd)
+    zero = y == 0
+    lost = zero & spikes(y, noise_sd)
+    if 0 < zero.mean() < RARE:
+        lost |= zero & (np.nanmedian(_around(y), axis=0) > 10 * noise_sd)
     if lost.any():
         raise DataError(
             "Samples are exactly 0 amid samples that are not",

@@ -11,6 +11,7 @@ import numpy as np
 
 from sciinv.errors import DataError
 from sciinv.readers.parts import hdf5, special
+from sciinv.readers.parts.frame_files import is_tiff, natural
 from sciinv.readers.parts.options import numbers_from
 
 ZARR = ("zarr.json", ".zarray", ".zgroup")  # what a Zarr folder holds, of either version
@@ -158,7 +159,7 @@ def _from_tiff(path: Path) -> np.ndarray:
 
     files = [path]
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
+        files = sorted((p for p in path.iterdir() if is_tiff(p)), key=natural)
     pages = []
     for file in files:
         with Image.open(file) as image:

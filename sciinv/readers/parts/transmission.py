@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter, median_filter
 
 from sciinv.errors import DataError
+from sciinv.readers.parts import fields, special
 
 MOST_BAD = 0.1  # share of samples that may be repaired before the data count as damaged
 _MAD = 1.4826  # median absolute deviation → standard deviation of a normal distribution
@@ -25,6 +26,7 @@ class Sinogram:
         blank: Counts without the object, dark-corrected, [detector].
         dark: Counts without a beam, [detector].
         gain: Variance of the counts ÷ counts (1 for single photons).
+        doubts: What is wrong with the flat and dark fields, in sentences.
     """
 
     y: np.ndarray
@@ -32,6 +34,7 @@ class Sinogram:
     blank: np.ndarray
     dark: np.ndarray
     gain: float = 1.0
+    doubts: tuple[str, ...] = ()
 
     @property
     def repaired(self) -> int:
@@ -55,7 +58,8 @@ def correct(
 
     A sample is repaired, that is interpolated along its view and given infinite noise, where the
     counts are not finite or not above the dark field, and in whole columns where the element is
-    dead (a blank below 5 % of the median one).
+    dead (a blank below 5 % of the median one) or its dark field damaged. Single values of flats and
+    darks that are none are left out first (`fields.cleaned`).
 
     Args:
         counts: Raw counts, [angle, detector].
@@ -71,15 +75,16 @@ def correct(
             counts are negative, or more than a tenth of the samples would have to be repaired.
     """
     counts = np.asarray(counts, np.float64)
-    flats, darks = (np.atleast_2d(np.asarray(v, np.float64)) for v in (flats, darks))
+    flats, darks = (np.atleast_2d(np.asarray(v)) for v in (flats, darks))
     _check_fields(counts, flats, darks, where, no_data)
     if gain is not None and not 0 < gain < np.inf:
         raise DataError("The gain cannot be so", where=where, expected="variance ÷ mean, above 0",
                         got=gain, remedy="leave it out, to have it estimated")  # fmt: skip
-    flats = distinct(flats)
-    with np.errstate(invalid="ignore"):
-        dark = np.nan_to_num(np.nanmean(np.where(np.isfinite(darks), darks, np.nan), axis=0))
-        blank = np.where(np.isfinite(flats).all(0), flats.mean(0), np.nan) - dark
+    field = fields.cleaned(distinct(flats), darks)
+    flats, darks = field.flats, field.darks
+    dark = darks.mean(0)
+    blank = np.where(field.lost, np.nan, flats.mean(0) - dark)
+    dark = np.where(np.isfinite(dark), dark, 0.0)
     typical = float(np.nanmedian(blank)) if np.isfinite(blank).any() else np.nan
     if not typical > 0:
         raise DataError(
@@ -101,11 +106,11 @@ def correct(
     safe = np.where(bad, typical, n)
     blank = np.where(dead, typical, blank)
     y = -np.log(safe / blank)
-    read = float(np.median(darks.var(0, ddof=1))) if len(darks) > 2 else 0.0
+    read = float(np.nanmedian(darks.var(0, ddof=1))) if len(darks) > 2 else 0.0
     sd = np.sqrt((gain * safe + read) / safe**2 + gain / (len(flats) * blank))
     _check_smooth(y[~bad.any(1)], float(np.median(sd)), where)
     noise = np.where(bad, np.inf, sd)
-    return repair(Sinogram(y, noise, blank, dark, float(gain)), bad)
+    return repair(Sinogram(y, noise, blank, dark, float(gain), field.doubts), bad)
 
 
 def distinct(frames: np.ndarray) -> np.ndarray:
@@ -235,6 +240,7 @@ def _check_fields(
                 remedy=f"give the {name} field of the same detector row",
             )
     counts = counts if no_data is None else np.where(no_data, 0, counts)
+    flats = np.where(special.no_data(flats, counts=True), 0, flats)
     lowest = min(float(np.nanmin(np.where(np.isfinite(v), v, 0))) for v in (counts, flats))
     if lowest < 0:
         raise DataError(
