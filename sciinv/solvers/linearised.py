@@ -55,7 +55,7 @@ class Linearised:
         columns = rows.flatten(2).transpose(1, 2)  # [B, D, M]: each image component's data vector
         shape = self.u.shape[1:]
         if self.likelihood.lanes == 1:
-            u = self.u.expand(b, *shape).repeat_interleave(columns.shape[1], 0)
+            u = self.u[:b].expand(b, *shape).repeat_interleave(columns.shape[1], 0)
             whitened = self.likelihood.whiten(columns.reshape(-1, *shape), u)
             return whitened.reshape(b, -1, m).mT.reshape(rows.shape)
         out = []
