@@ -193,4 +193,5 @@ def _name(bar: Any, units: str) -> None:
     if len(units) > SHORT:
         bar.set_label(units, fontsize=7.5)
     elif units:
-        bar.ax.set_title(units, fontsize=7.5, pad=4)
+        # from the bar to the right: to its left it would stand on the image
+        bar.ax.set_title(units, fontsize=7.5, pad=4, loc="left")

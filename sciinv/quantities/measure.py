@@ -63,11 +63,16 @@ def write(items: list[dict[str, dict[str, Any]]], path: str | os.PathLike[str]) 
 def spoken(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return (mean, sd, units) by name, as a report takes them."""
     out: dict[str, Any] = {}
+    shares = {(q["measured"], q["draws"]) for q in found.values() if q["mean"] is not None}
+    # One structure that some draws do not show: said once, not with each of its quantities.
+    together = next(iter(shares)) if len(shares) == 1 and len(found) > 1 else None
     for name, q in found.items():
         if q["mean"] is None:
             out[name] = "not found in any draw"
             continue
         out[name] = (q["mean"], q["sd"], *([q["units"]] if q["units"] else []))
-        if q["measured"] < q["draws"]:
+        if together is None and q["measured"] < q["draws"]:
             out[f"{name}: draws that show it"] = f"{q['measured']} of {q['draws']}"
+    if together is not None and together[0] < together[1]:
+        out["Draws that show them"] = f"{together[0]} of {together[1]}"
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,11 @@ def spoken(value: Any) -> str:
     power = math.floor(math.log10(abs(sd)))
     places = max(0, -power + (abs(sd) < 2 * 10.0**power))
     return " ".join([f"{number:.{places}f} ± {sd:.{places}f}", *units])
+
+
+def unbroken(text: str) -> str:
+    """Return text whose numbers stay on one line with their sign or unit: "16 %", "1 mm"."""
+    return re.sub(r"(?<=\d) (?=%|°|mm\b|µas\b|pixels?\b)", "\u00a0", text)
 
 
 def counted(number: int, thing: str) -> str:

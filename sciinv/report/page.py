@@ -22,7 +22,7 @@ from sciinv import plots, store, uncertainty
 from sciinv.errors import ConfigError
 from sciinv.report import parts
 from sciinv.report.findings import Finding, Trust, assess, short
-from sciinv.report.markup import Picture, counted, picture
+from sciinv.report.markup import Picture, counted, picture, unbroken
 from sciinv.report.origin import cost
 from sciinv.report.parts import Problem
 from sciinv.report.shown import Shown, shown_as
@@ -70,6 +70,7 @@ def write_report(
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["unbroken"] = unbroken
     template = environment.from_string((_FILES / "template.html").read_text(encoding="utf-8"))
     page = template.render(
         title=title,

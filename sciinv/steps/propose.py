@@ -33,7 +33,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # mean square error 0.15 u of 0.11 u).
 SAMPLERS: dict[str, dict[str, Any]] = {"ct": {"levels": 80, "micro_batch": 10}}
 BINNED = ("sinogram", "dxchange", "projections")  # readers with the option detector_binning
-MOST_PIXELS = 256  # a side: beyond, a draw on a CPU takes many minutes
+# a side: with 252 a draw under the generic prior took 20 minutes of a core shared by four
+MOST_PIXELS = 160
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,22 @@ def test_every_reader_has_its_options_in_a_guide(repo: Path) -> None:
     assert set(re.findall(r"<!-- made: reader (\w+) -->", pages)) == set(readers.READERS)
 
 
+def test_the_conditional_of_its_guide_has_the_closed_form_mean_and_sd(repo: Path) -> None:
+    """Pixels N(0, 1), data 1 with noise sd ½: N(0.8, 0.2), 6,400 independent pixels of draws."""
+    text = (repo / "docs/guides/own-conditional.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    x = names["draws"].values
+    assert x.size == 6400
+    assert x.mean() == pytest.approx(0.8, abs=4 * (0.2 / x.size) ** 0.5)
+    assert x.std() == pytest.approx(0.2**0.5, rel=4 / (2 * x.size) ** 0.5)
+    # the wrong width is seen, so that the closed form tests something
+    wrong = names["OfUnitVariance"](names["prior"], sd=0.5)
+    sampler = samplers.DAPS(names["prior"], conditional=wrong, levels=20)
+    x = sampler.sample(names["y"], names["physics"], draws=100, seed=0)["image"].values
+    assert abs(x.mean() - 0.8) > 8 * (0.2 / x.size) ** 0.5
+
+
 def roads(repo: Path) -> dict[str, list[tuple[str, list[str]]]]:
     """Return (file, names said of it) of every step of every road, by the road's name."""
     text = (repo / "docs/architecture.md").read_text(encoding="utf-8")

@@ -67,6 +67,12 @@ def test_ring_of_known_diameter_is_found():
     assert found["Ring diameter"]["mean"] == pytest.approx(42.0, abs=0.5)
     json.dumps(found, allow_nan=False)  # one draw has no sd: null, not NaN
     assert domain.spoken(found)["Ring diameter: draws that show it"] == "1 of 2"
+    alone = {
+        k: q for k, q in found.items() if k.startswith(("Ring", "Brightest", "Asym", "Centre"))
+    }
+    told = domain.spoken(alone)
+    assert told["Draws that show them"] == "1 of 2"
+    assert not [name for name in told if name.endswith("draws that show it")]
     assert found["Sum of the image"]["values"][0] == pytest.approx(ring.sum(), rel=1e-5)
 
 
