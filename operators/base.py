@@ -52,6 +52,7 @@ class Operator(Protocol):
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor: ...  # noqa: D102
     def jacobian(self, x: Tensor) -> Tensor | None: ...  # noqa: D102
     def linearize(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...  # noqa: D102
+    def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]: ...  # noqa: D102
     def classical(self, y: Tensor) -> dict[str, Tensor]: ...  # noqa: D102
     def check_image(self, x: Tensor) -> None: ...  # noqa: D102
     def check_measurement(self, y: Tensor) -> None: ...  # noqa: D102
@@ -118,6 +119,15 @@ class Declared:
         own: Any = self
         return own.A(x), lambda v: own.A_vjp(x, v)
 
+    def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return θ ↦ A_θ x of fixed images x [B, C, H, W] at parameters θ [B, P].
+
+        Override it where a part of A_θ x does not depend on θ, which is then computed once.
+        """
+        at = self.at
+        assert at is not None
+        return lambda theta: declared(at(theta)).A(x)
+
     def classical(self, y: Tensor) -> dict[str, Tensor]:
         """Return the field's usual reconstructions by name, each [B, C, H, W]."""
         return {}
@@ -183,7 +193,7 @@ def _check(physics: object, what: str, value: Tensor, shape: tuple[int, ...]) ->
 _SAID = (
     "image_spec", "measurement_spec", "img_size", "differentiable", "jacobian", "linearize",
     "classical", "check_image", "check_measurement", "check_data", "likelihood",
-    "float64_parameters", "unknowns", "noise_groups", "at",
+    "float64_parameters", "unknowns", "noise_groups", "at", "predictions",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,12 @@ from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec, refuse_d
 from sciinv.operators.parts.ct_classical import fbp, sirt
 from sciinv.operators.parts.ct_geometry import Geometry
 from sciinv.operators.parts.ct_projector import Projector
-from sciinv.operators.parts.ct_unknowns import ScannerAt, unknowns_of
+from sciinv.operators.parts.ct_unknowns import (
+    Projections,
+    ScannerAt,
+    scale_and_shift,
+    unknowns_of,
+)
 
 
 class CT(Declared, LinearPhysics):
@@ -96,9 +101,12 @@ class CT(Declared, LinearPhysics):
 
     def at(self, theta: Tensor) -> ScannerAt:
         """Return the scan with the attenuation scale and detector shift in theta [B, P]."""
-        names = [u.name for u in self.unknowns if u.groups is None]
-        values = dict(zip(names, theta.unbind(1), strict=True))
-        return ScannerAt(self, values.get("attenuation_scale"), values.get("detector_shift"))
+        return ScannerAt(self, *scale_and_shift(self.unknowns, theta))
+
+    def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return θ ↦ A_θ x with the line integrals of x and their spectrum computed once."""
+        projections = Projections(self.A(x))
+        return lambda theta: projections.at(*scale_and_shift(self.unknowns, theta))
 
     def A(self, x: Tensor) -> Tensor:
         """Return the line integrals of x [B, 1, rows, columns], [B, 1, angle, detector]."""

@@ -12,7 +12,7 @@ EHT Collaboration 2019, ApJL 875, L4.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor
 from sciinv.likelihoods import Gaussian, WeightedNoise
 from sciinv.operators.base import Declared, MeasurementSpec, refuse_data
 from sciinv.operators.parts.clean import clean
+from sciinv.operators.parts.closure_arguments import factor_of, legs_of
 from sciinv.operators.parts.maximum_entropy import maximum_entropy
 from sciinv.operators.parts.sky_transform import (
     Pixel,
@@ -34,6 +35,7 @@ from sciinv.operators.parts.sky_transform import (
     refuse,
     sky_image_spec,
 )
+from sciinv.operators.parts.vlbi_gains import ArrayAt, Gains, corrupted
 
 
 class Visibilities(Declared, LinearPhysics):
@@ -41,7 +43,8 @@ class Visibilities(Declared, LinearPhysics):
 
     V_k = F Σ_p x_p exp(+2πi (u_k l_p + v_k m_p)). Image [B, 1, H, W] in Jy/pixel ÷ F, measurement
     [B, 2, N] in Jy. White noise per visibility, its sd that of each real component. Station gains
-    are taken as known (calibrated or self-calibrated data); else use `Closures`.
+    are taken as known (calibrated or self-calibrated data) unless they are among the `unknowns`,
+    which are drawn with the image: y = g_a g_b* V + noise. `Closures` do without them.
 
     Args:
         u: Baselines to the east, wavelengths, [N].
@@ -51,6 +54,10 @@ class Visibilities(Declared, LinearPhysics):
         field_of_view_uas: Angle along each side, µas.
         flux_unit_jy: F: flux in Jy of an image of pixel sum 1.
         pixel: Shape of a pixel's light, see `SkyTransform`.
+        unknowns: What is drawn with the image, by name with its prior standard deviation:
+            "gain_log_amplitude", "gain_phase" (rad), per station and scan; see `parts.vlbi_gains`.
+        stations: The two stations of each visibility, [N, 2]; for `unknowns`.
+        scans: The scan of each visibility, [N]; for `unknowns`.
 
     Raises:
         OperatorError: Arrays that do not match, or parameters out of range.
@@ -65,6 +72,9 @@ class Visibilities(Declared, LinearPhysics):
         field_of_view_uas: float = 128.0,
         flux_unit_jy: float = 1.0,
         pixel: Pixel = "point",
+        unknowns: Mapping[str, float] | None = None,
+        stations: Any = None,
+        scans: Any = None,
     ) -> None:
         u, v = baselines(u, v)
         check_grid(image_size, field_of_view_uas, flux_unit_jy, pixel)
@@ -81,6 +91,20 @@ class Visibilities(Declared, LinearPhysics):
             units="Jy",
             coords={"u": u.numpy(), "v": v.numpy()},
         )
+
+        self.gains = Gains(stations, scans, unknowns, len(u)) if unknowns else None
+        self.unknowns = self.gains.unknowns if self.gains is not None else ()
+
+    def at(self, theta: Tensor) -> ArrayAt:
+        """Return the array with the gains in theta [B, P]."""
+        assert self.gains is not None
+        return ArrayAt(self, self.gains, theta)
+
+    def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return θ ↦ g_a g_b* V of fixed images, with V computed once."""
+        vis, gains = self.A(x), self.gains
+        assert gains is not None
+        return lambda theta: corrupted(vis, gains.factors(theta))
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return the visibilities [B, 2, N] of images [B, 1, H, W]."""
@@ -156,8 +180,8 @@ class Closures(Declared, Physics):
         super().__init__()
         u, v = baselines(u, v)
         check_grid(image_size, field_of_view_uas, flux_unit_jy, pixel)
-        self.register_buffer("triangles", _legs("triangles", triangles, 3, len(u)))
-        self.register_buffer("quadrangles", _legs("quadrangles", quadrangles, 4, len(u)))
+        self.register_buffer("triangles", legs_of("triangles", triangles, 3, len(u)))
+        self.register_buffer("quadrangles", legs_of("quadrangles", quadrangles, 4, len(u)))
         signs = torch.as_tensor(np.asarray(triangle_signs, float)).reshape(-1, 3)
         if signs.shape != self.triangles.shape or not bool((signs.abs() == 1).all()):
             raise refuse(
@@ -169,13 +193,13 @@ class Closures(Declared, Physics):
         self.register_buffer("triangle_signs", signs)
         # of log amplitudes 1, 2 over 3, 4; on the device once, not once a product
         self.register_buffer("sides", torch.tensor([1.0, 1.0, -1.0, -1.0]), persistent=False)
-        self.register_buffer("amplitudes", _legs("amplitudes", amplitudes, 1, len(u)))
+        self.register_buffer("amplitudes", legs_of("amplitudes", amplitudes, 1, len(u)))
         t, m = len(self.triangles), sum(map(len, self._data())) + 1
         self.transform = SkyTransform(u, v, image_size, field_of_view_uas, flux_unit_jy, pixel)
         self.flux_unit_jy = flux_unit_jy
         period = torch.zeros(m, dtype=torch.float64)
         period[:t] = 2 * math.pi
-        self.likelihood = Gaussian(cholesky=_cholesky(cholesky, m), period=period)
+        self.likelihood = Gaussian(cholesky=factor_of(cholesky, m), period=period)
         self.image_spec = sky_image_spec(image_size, field_of_view_uas, flux_unit_jy)
         self.measurement_spec = MeasurementSpec(dims=("closure",), shape=(m,), units="rad, 1, Jy")
 
@@ -314,29 +338,3 @@ class Closures(Declared, Physics):
 
     def _sides(self, like: Tensor) -> Tensor:
         return self.sides.to(like)
-
-
-def _legs(name: str, value: Any, legs: int, n: int) -> Tensor:
-    value = [] if value is None else value
-    index = torch.as_tensor(np.asarray(value, dtype=np.int64).reshape(-1, legs))
-    if index.numel() and (int(index.min()) < 0 or int(index.max()) >= n):
-        raise refuse(
-            f"The {name} refer to visibilities that are not there",
-            f"indices from 0 to {n - 1}, [number, {legs}]",
-            f"{int(index.min())} to {int(index.max())}",
-            f"make the {name} from the same list of visibilities as u and v",
-        )
-    return index
-
-
-def _cholesky(value: Any, m: int) -> Tensor:
-    factor = torch.as_tensor(np.asarray(value, float))
-    diagonal = torch.diagonal(factor) if factor.shape == (m, m) else torch.zeros(1)
-    if factor.shape != (m, m) or not bool((diagonal > 0).all()):
-        raise refuse(
-            "The covariance does not match the closure quantities",
-            f"a lower Cholesky factor [{m}, {m}] with a positive diagonal (closures, then flux)",
-            f"{list(factor.shape)}, smallest diagonal {float(diagonal.min()):g}",
-            "use ClosureSet.cholesky of the same closure set",
-        )
-    return factor

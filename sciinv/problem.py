@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from deepinv.physics import Physics
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import relative_precision
-from sciinv.operators.base import Operator, declared
+from sciinv.operators.base import LinearOperator, Operator, declared
 from sciinv.solvers import Linearised, dense_rows, normal_symbol
 
 # What is left out of F x is this share of its largest part: far below the noise of any datum.
@@ -30,7 +30,7 @@ class Problem:
         physics: The forward operator, `operators.base.Operator`.
         likelihood: p(y | A x).
         linear: Whether A is linear.
-        rows: A as rows [M, C, H, W] where A is linear and small.
+        rows: A as rows [M, C, H, W] where A is linear and small, or [B, M, C, H, W].
         cache: What depends on operator and noise alone, kept for all batches.
         chain: What one chain's first level found for the others.
         nominal: The problem with the declared noise and instrument, where this one has others.
@@ -71,8 +71,10 @@ class Problem:
             other.likelihood = likelihood
             if likelihood.lanes > 1 and self.rows is not None and len(self.rows) > LANE_ROWS:
                 other.rows = None
-        if physics is not None:  # its rows differ from lane to lane, so its products are used
-            other.physics, other.rows, other.cache = physics, None, {"reduced": None}
+        if physics is not None:  # its rows differ from lane to lane
+            other.physics, other.cache = physics, {"reduced": None}
+            few = self.rows is not None and len(self.rows) <= LANE_ROWS
+            other.rows = lane_rows(physics, self.y) if few else None
         return other
 
     def symbol(self, lin: Linearised, like: Tensor) -> Tensor:
@@ -151,6 +153,14 @@ class Problem:
 
     def _fixed_weights(self) -> bool:
         return self.nominal is None and isinstance(self.likelihood, Gaussian)
+
+
+def lane_rows(physics: Operator, y: Tensor) -> Tensor:
+    """Return a linear operator whose lanes differ as rows [B, M, C, H, W]; y is a measurement."""
+    linear = cast(LinearOperator, physics)
+    basis = torch.eye(y[0].numel(), dtype=y.dtype, device=y.device)
+    units = (unit.reshape(1, *y.shape[1:]).expand_as(y) for unit in basis)
+    return torch.stack([linear.A_adjoint(unit) for unit in units], 1)
 
 
 def _compressed(rows: Tensor) -> tuple[Tensor, Tensor]:

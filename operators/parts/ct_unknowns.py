@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,11 +57,48 @@ def unknowns_of(sds: Mapping[str, float] | None, shape: tuple[int, int]) -> tupl
     )
 
 
-class ScannerAt(Declared, LinearPhysics):
-    """A scan with a scale and a shift per lane: y = s_b T_b A x, T a band-limited translation.
+def scale_and_shift(
+    unknowns: Sequence[Unknown], theta: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the attenuation scale and the detector shift in theta [B, P], each [B] or None."""
+    names = [u.name for u in unknowns if u.groups is None]
+    values = dict(zip(names, theta.unbind(1), strict=True))
+    return values.get("attenuation_scale"), values.get("detector_shift")
+
+
+class Projections:
+    """Projections p to be scaled and shifted, each in its own way: s_b T_b p.
 
     T moves a projection by part of an element in Fourier, with zeros beyond the detector: what
-    lies outside of it is air. Its transpose is exact.
+    lies outside of it is air.
+
+    Args:
+        p: [B, 1, angle, detector].
+    """
+
+    def __init__(self, p: Tensor) -> None:
+        self.p, self.length = p, _length(p.shape[-1])
+        self._spectrum: Tensor | None = None
+
+    def at(self, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        """Return s_b T_b p, of s [B] and the elements by which T_b shifts, [B]."""
+        moved = self.p if shift is None else self._moved(shift)
+        return moved if scale is None else moved * scale.to(moved).reshape(-1, 1, 1, 1)
+
+    def _moved(self, shift: Tensor) -> Tensor:
+        p = self.p
+        if self._spectrum is None:
+            self._spectrum = torch.fft.rfft(p, n=self.length)
+        f = torch.fft.rfftfreq(self.length, dtype=p.dtype, device=p.device)
+        angle = 2 * torch.pi * shift.to(p).reshape(-1, 1, 1, 1) * f
+        phase = torch.polar(torch.ones_like(angle), angle)
+        return torch.fft.irfft(self._spectrum * phase, n=self.length)[..., : p.shape[-1]]
+
+
+class ScannerAt(Declared, LinearPhysics):
+    """A scan with a scale and a shift per lane: y = s_b T_b A x; see `Projections`.
+
+    Its transpose is exact.
 
     Args:
         scan: The scan as declared, a linear operator to [B, 1, angle, detector].
@@ -76,21 +113,29 @@ class ScannerAt(Declared, LinearPhysics):
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return s T A x."""
-        return self._scaled(self._moved(self.scan.A(x), 1.0))
+        return Projections(self.scan.A(x)).at(self.scale, self.shift)
 
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         """Return Aᵀ Tᵀ s y."""
-        return self.scan.A_adjoint(self._moved(self._scaled(y), -1.0))
+        back = None if self.shift is None else -self.shift
+        return self.scan.A_adjoint(Projections(y).at(self.scale, back))
 
-    def _scaled(self, y: Tensor) -> Tensor:
-        return y if self.scale is None else y * self.scale.to(y).reshape(-1, 1, 1, 1)
 
-    def _moved(self, y: Tensor, sign: float) -> Tensor:
-        if self.shift is None:
-            return y
-        n = y.shape[-1]
-        length = 2 * n + 1  # odd: without a Nyquist frequency the translation is orthogonal
-        f = torch.fft.rfftfreq(length, dtype=y.dtype, device=y.device)
-        angle = 2 * torch.pi * sign * self.shift.to(y).reshape(-1, 1, 1, 1) * f
-        phase = torch.polar(torch.ones_like(angle), angle)
-        return torch.fft.irfft(torch.fft.rfft(y, n=length) * phase, n=length)[..., :n]
+def _length(n: int) -> int:
+    """Return a length for the Fourier transform that shifts n elements without wrapping round.
+
+    Odd, as the translation is orthogonal without a Nyquist frequency; of factors 3, 5 and 7 alone,
+    as a transform of a large prime's length costs several times more.
+    """
+    length = 2 * n + 1
+    while _rest(length) > 1:
+        length += 2
+    return length
+
+
+def _rest(length: int) -> int:
+    """Return what is left of a number without its factors 3, 5 and 7."""
+    for factor in (3, 5, 7):
+        while length % factor == 0:
+            length //= factor
+    return length

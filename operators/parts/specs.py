@@ -79,7 +79,9 @@ class Unknown:
         groups: For an offset: the group of each component of the measurement (integers from 0, −1
             for none) that broadcasts to the measurement without its batch. Each group has its own
             value. None for a parameter of `at`.
-        dim: For an offset with several groups: what a group is, e.g. "detector".
+        dim: Where there are several values: what one belongs to, e.g. "detector".
+        size: For a parameter of `at` with several values, all of this prior: their number; they
+            are neighbouring columns of theta. None: one value.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Unknown:
     units: str = "1"
     groups: Tensor | None = None
     dim: str = "group"
+    size: int | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.mean) and np.isfinite(self.sd) and self.sd > 0):

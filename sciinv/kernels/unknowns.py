@@ -2,16 +2,9 @@
 
 Given x_t the level's target is p(x0 | x_t) p(θ) p(s) p(y | x0, θ, s). After x0 | x_t, θ, s, y:
 
-    θ   a move along (x0 + V g(δ), θ + δ), V = −C Āᵀ (I + Ā C Āᵀ)⁻¹ Ḡ, G = ∂A_θ x̂/∂θ, g(δ) ≈ δ
+    θ   a move of image and parameters together, see `parameters`
     b   offsets by group, marginalised in x0's draw, from their Gaussian given x0
     s   s² | x0, y ~ Inv-Gamma
-
-V g is how the image that explains the data answers to a change of θ, so in a linear model the move
-draws θ with x0 integrated out; θ given x0 alone hardly moves, as the image has absorbed the error.
-V comes from another image than x0 (the last level's draw), so that the move is a shift, of Jacobian
-1, and any V leaves the target as it is.
-
-Source: Liu & Sabatti 2000, "Generalised Gibbs sampler and multigrid Monte Carlo".
 """
 
 from __future__ import annotations
@@ -24,18 +17,15 @@ import torch
 from torch import Tensor
 
 from sciinv.conditionals import Moments
-from sciinv.errors import ConfigError, OperatorError
+from sciinv.errors import OperatorError
+from sciinv.kernels import parameters
 from sciinv.kernels.base import Draw, Level
-from sciinv.kernels.chain import Chain
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
 from sciinv.operators.base import Operator, Unknown, declared
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
-from sciinv.solvers import solve_dual
 
-STEP = 0.01  # of the prior sd: half the width of a central difference in a parameter
-NEWTON, MOVES = 3, 4  # steps to the mode of δ, and proposals around it
 NATS = 0.1  # of the error of a solve
 EARLY = 0.5  # of the levels: down to there a parameter may still be on its way to where it belongs
 FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
@@ -45,7 +35,6 @@ FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
 # here at 1.0686, 1.0683, where its posterior sd is 0.0025.) With few data s hangs on the image and
 # forgets slowly; there it is cheap.
 CAREFUL, MANY = 0.8, 4096
-TOL, ITERATIONS = 1e-2, 40  # of the solve for V, which need not be exact
 
 
 @dataclass
@@ -56,7 +45,7 @@ class Unknowns:
         nominal: The problem with the declared noise and instrument.
         shape: (C, H, W) of an image.
         parameters: Unknowns that enter through the operator's `at`.
-        theta: Their values, [B, P].
+        theta: Their values, [B, P], in the order of the parameters.
         offsets: Unknowns that are added to groups of data.
         scale: s, [B] or [B, groups]; None where the noise is fixed.
         index: Group of each component where the noise has groups.
@@ -87,18 +76,24 @@ class Unknowns:
         if noise != "drawn" and not unknowns:
             return None
         _check(unknowns, physics, problem.likelihood)
-        parameters = tuple(u for u in unknowns if u.groups is None)
+        entering = tuple(u for u in unknowns if u.groups is None)
         # innermost those with several groups: they need noise that no other offset correlates
         offsets = sorted((u for u in unknowns if u.groups is not None), key=_many)
-        means = [u.mean for u in parameters]
-        theta = torch.tensor(means, dtype=torch.float64, device=like.device).expand(len(like), -1)
+        means = torch.cat([torch.full((u.size or 1,), u.mean) for u in entering] or [torch.ones(0)])
+        theta = means.to(like.device, torch.float64).expand(len(like), -1)
         index = physics.noise_groups if noise == "drawn" else None
         scale = None
         if noise == "drawn":
             groups = () if index is None else (int(index.max()) + 1,)
             scale = torch.ones(len(like), *groups, dtype=torch.float64, device=like.device)
             scaled(problem.likelihood, scale, index)  # refuses what has no scale
-        return cls(problem, tuple(like.shape[1:]), parameters, theta, tuple(offsets), scale, index)
+        return cls(problem, tuple(like.shape[1:]), entering, theta, tuple(offsets), scale, index)
+
+    def prior(self) -> tuple[Tensor, Tensor]:
+        """Return the prior mean and standard deviation of each parameter, both [P]."""
+        each = [(u.mean, u.sd) for u in self.parameters for _ in range(u.size or 1)]
+        mean, sd = self.theta.new_tensor(each).unbind(1)
+        return mean, sd
 
     def problem(
         self, theta: Tensor | None = None, temper: float = 1.0, *, careful: bool = True
@@ -125,6 +120,11 @@ class Unknowns:
         """Return the operator at these parameters [B, P]."""
         view = self.nominal.physics.at(theta.to(self.nominal.y))
         return declared(view, self.nominal.y, self.shape)
+
+    def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return θ ↦ A_θ x of images [K·B, C, H, W] at parameters [K·B, P]."""
+        predict = self.nominal.physics.predictions(x)
+        return lambda theta: predict(theta.to(self.nominal.y))
 
     def _likelihood(self, temper: float = 1.0) -> Likelihood:
         likelihood = self.nominal.likelihood
@@ -160,9 +160,10 @@ class Unknowns:
         temper = float(draw.stats["temperature"][0]) if "temperature" in draw.stats else 1.0
         x0, stats = draw.x0, dict(draw.stats)
         if self.parameters:
-            at = moments.mean if before is None else before
             early = level.progress < EARLY
-            x0, stats["unknowns_acceptance"] = self._move(x0, at, moments, streams, temper, early)
+            x0, stats["unknowns_acceptance"] = parameters.move(
+                self, x0, before, moments, streams, temper, early
+            )
         problem = self.problem()
         y, u = problem.y, problem.physics.A(x0)
         likelihood = problem.likelihood
@@ -180,156 +181,11 @@ class Unknowns:
                 assert isinstance(likelihood, Scaled)
                 self.scale = likelihood.draw_scale(u, y, streams)
             self.values["noise_scale"] = self.scale
-        for j, parameter in enumerate(self.parameters):
-            self.values[parameter.name] = self.theta[:, j]
+        sizes = [parameter.size or 1 for parameter in self.parameters]
+        for parameter, value in zip(self.parameters, self.theta.split(sizes, 1), strict=True):
+            self.values[parameter.name] = value[:, 0] if parameter.size is None else value
         self.chi2 = self.nominal.likelihood.chi2(u, y)
         return Draw(x0, stats)
-
-    def _move(
-        self,
-        x0: Tensor,
-        before: Tensor,
-        moments: Moments,
-        streams: Streams,
-        temper: float,
-        early: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Move (x0, θ) along the image's answer to θ; see the head of this file."""
-        if moments.gradient is not None:
-            raise ConfigError(
-                "Instrument parameters need a Gaussian p(x0 | x_t)",
-                got="conditional='score'",
-                remedy="use another conditional, or an operator without unknowns",
-            )
-        line = _Line(self, x0, before, moments, temper)
-        delta = torch.zeros_like(self.theta)
-        value = line.energy(delta)
-        mode, best = delta, value
-        for _ in range(NEWTON):
-            h, g = line.expansion(mode)
-            full = torch.linalg.solve(h, g[..., None]).squeeze(-1)
-            size, moved = 1.0, torch.zeros_like(best, dtype=torch.bool)
-            start = mode
-            for _ in range(4):
-                trial = start - size * full
-                there = line.energy(trial)
-                better = ~moved & (there < best)
-                mode = torch.where(better[:, None], trial, mode)
-                best = torch.where(better, there, best)
-                moved |= better
-                if bool(moved.all()):
-                    break
-                size *= 0.5
-        h, _ = line.expansion(mode)
-        factor = torch.linalg.cholesky(h)
-
-        def proposal(d: Tensor) -> Tensor:
-            """Return −log q(δ) up to a constant, [B]."""
-            return 0.5 * (factor.mT @ (d - mode)[..., None]).square().sum((1, 2))
-
-        chain = Chain((delta,), value, MOVES)
-        for move in range(MOVES):
-            (delta,) = chain.state
-            noise = streams.randn(mode.shape[1:], mode)[..., None]
-            step = torch.linalg.solve_triangular(factor.mT, noise, upper=True).squeeze(-1)
-            walk = move % 2 == 1  # from where it is: leaves places that the mode's width calls far
-            new = (delta if walk else mode) + step
-            there = line.energy(new)
-            log_a = chain.nll - there
-            if not walk and not early:
-                log_a = log_a - (proposal(delta) - proposal(new))
-            chain.offer(log_a, (new,), there, streams, x0)
-        (delta,) = chain.state
-        x0 = line.image(line.answer(delta))
-        self.theta = self.theta + delta
-        return x0, chain.stats()["acceptance"].to(x0)
-
-
-class _Line:
-    """The target along (x0 + V g(δ), θ + δ), as a function of δ [B, P], in double precision."""
-
-    def __init__(
-        self, at: Unknowns, x0: Tensor, before: Tensor, moments: Moments, temper: float
-    ) -> None:
-        self.at, self.x0, self.temper = at, x0, temper
-        c = moments.covariance
-        problem = at.problem(temper=temper)
-        self.likelihood, self.y = problem.likelihood, problem.y
-        lin, u = problem.linearise(before)
-        self.sd = at.theta.new_tensor([p.sd for p in at.parameters])
-        self.off = at.theta - at.theta.new_tensor([p.mean for p in at.parameters])
-        q, v = [], []
-        for slope in differences(lambda d: at.physics(at.theta + d).A(before), self.sd, at.theta):
-            r = -self.likelihood.whiten(slope, u)
-            w, _, _ = solve_dual(lin, c, r, before, TOL, ITERATIONS)
-            q.append(lin.adjoint(w, before))
-            v.append(c(q[-1]))
-        self.v = torch.stack(v, 1)  # [B, P, C, H, W]
-        rows = torch.stack(q, 1).flatten(2)
-        # −log p(x0 + V g | x_t) needs no inverse of C, as V = C Q
-        self.slope = (rows @ (x0 - moments.mean).flatten(1)[..., None]).squeeze(-1).double()
-        bend = (rows @ self.v.flatten(2).mT).double()
-        self.bend = 0.5 * (bend + bend.mT)
-        self.before, self.u = before, u
-        self.linear = problem.linear
-
-    def answer(self, delta: Tensor) -> Tensor:
-        """Return g(δ), [B, P]: how far along V the image goes; near δ where that is small.
-
-        argmin_g ‖W (A_{θ+δ} (x̂ + V g) − A_θ x̂)‖² + gᵀ Vᵀ C⁻¹ V g: what keeps the prediction where
-        A bends with θ, as a factor of A does. It does not depend on x0, so the move stays a shift.
-        """
-        if not self.linear:
-            return delta
-        physics = self.at.physics(self.at.theta + delta)
-        off = self._white(physics.A(self.before) - self.u)
-        j = torch.stack([self._white(physics.A(v)) for v in self.v.unbind(1)], 2)
-        return -torch.linalg.solve(j.mT @ j + self.bend, j.mT @ off[..., None]).squeeze(-1)
-
-    def _white(self, r: Tensor) -> Tensor:
-        return self.likelihood.whiten(r, self.u).flatten(1).double()
-
-    def image(self, g: Tensor) -> Tensor:
-        """Return x0 + V g."""
-        return self.x0 + torch.einsum("bp,bpchw->bchw", g.to(self.x0), self.v)
-
-    def predicted(self, delta: Tensor) -> Tensor:
-        """Return A x at δ."""
-        return self.at.physics(self.at.theta + delta).A(self.image(self.answer(delta)))
-
-    def energy(self, delta: Tensor) -> Tensor:
-        """Return −log of the target at δ up to a constant, [B]."""
-        g = self.answer(delta)
-        u = self.at.physics(self.at.theta + delta).A(self.image(g))
-        nll = self.likelihood.nll(u.double(), self.y.double())
-        prior = ((self.off + delta) / self.sd).square().sum(1)
-        bend = (g[:, None] @ self.bend @ g[..., None]).flatten()
-        return nll + (self.slope * g).sum(1) + 0.5 * (bend + prior)
-
-    def expansion(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the Gauss–Newton curvature [B, P, P] and the slope [B, P] of the energy at δ."""
-        u, likelihood = self.predicted(delta), self.likelihood
-        gaussian = isinstance(likelihood, Gaussian)
-        r = likelihood.difference(self.y, u) if gaussian else self.y - u
-        e = likelihood.whiten(r, u).flatten(1).double()
-        slopes = differences(lambda d: self.predicted(delta + d), self.sd, delta)
-        j = torch.stack([likelihood.whiten(s, u).flatten(1).double() for s in slopes], 2)
-        turns = differences(lambda d: self.answer(delta + d), self.sd, delta)
-        t = torch.stack(turns, 2)  # ∂g/∂δ
-        h = j.mT @ j + t.mT @ self.bend @ t + torch.diag(self.sd**-2)
-        pull = self.slope[..., None] + self.bend @ self.answer(delta)[..., None]
-        slope = -(j.mT @ e[..., None]) + t.mT @ pull
-        return h, slope.squeeze(-1) + (self.off + delta) / self.sd**2
-
-
-def differences(a: Callable[[Tensor], Tensor], sd: Tensor, like: Tensor) -> list[Tensor]:
-    """Return ∂a/∂δ_j at δ = 0 by central differences over a small share of sd, for each j."""
-    out = []
-    for j, h in enumerate((STEP * sd).tolist()):
-        step = torch.zeros_like(like)
-        step[:, j] = h
-        out.append((a(step) - a(-step)) / (2 * h))
-    return out
 
 
 def _many(unknown: Unknown) -> bool:

@@ -54,6 +54,10 @@ class Linearised:
         b, m = rows.shape[:2]
         columns = rows.flatten(2).transpose(1, 2)  # [B, D, M]: each image component's data vector
         shape = self.u.shape[1:]
+        if self.likelihood.lanes == 1:
+            u = self.u[:b].expand(b, *shape).repeat_interleave(columns.shape[1], 0)
+            whitened = self.likelihood.whiten(columns.reshape(-1, *shape), u)
+            return whitened.reshape(b, -1, m).mT.reshape(rows.shape)
         out = []
         for lane in range(b):
             data = columns[lane].reshape(-1, *shape)

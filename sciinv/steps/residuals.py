@@ -62,10 +62,10 @@ def _normalised(physics: Any, y: Tensor, sd: Tensor, one: xr.Dataset, k: int) ->
     """Return (y − A x − offsets) ÷ (s sd) of one draw, the shape of y without its batch."""
     draw = one.isel(draw=k)
     unknowns = [u for u in getattr(physics, "unknowns", ()) if u.name in draw]
-    theta = [float(draw[u.name]) for u in unknowns if u.groups is None]
+    theta = [np.atleast_1d(draw[u.name].values) for u in unknowns if u.groups is None]
     operator = physics
     if theta and len(theta) == sum(u.groups is None for u in physics.unknowns):
-        operator = physics.at(torch.tensor([theta], dtype=y.dtype))
+        operator = physics.at(torch.as_tensor(np.concatenate(theta))[None].to(y))
     with torch.no_grad():
         u = operator.A(torch.as_tensor(draw["image"].values[None]).to(y))
     for unknown in unknowns:
