@@ -27,7 +27,6 @@ from sciinv.readers.sinogram import check_finite, measurement
 ACRYLIC_A, ACRYLIC_B = 0.04319, 1.7295e-4
 ACRYLIC = 0.038  # 1/mm: the attenuation that acrylic is given once its spectrum is corrected
 AIR = 0.03  # line integrals below this are air
-
 _GEOMETRY = ("distanceSourceOrigin", "distanceSourceDetector", "pixelSizePost", "angles")
 
 

@@ -17,7 +17,7 @@ def test_a_draw_stronger_than_the_scale_of_the_data_is_refused():
     _, rms = prior.typical
     sampler = samplers.DAPS(prior, levels=2, micro_batch=1)
     physics = Denoising(GaussianNoise(0.1))
-    # a fitting draw has 0.5 of the class's rms, those in a missing wedge 1.8 and more
+    # a fitting draw has 0.5 of the class's rms, exploded ones had 1.8 and more
     checks.drawn(torch.full((1, 1, 8, 8), 0.5 * rms), sampler, physics)
     with pytest.raises(DivergenceError, match="name a prior of such images"):
         checks.drawn(torch.full((1, 1, 8, 8), 1.8 * rms), sampler, physics)
