@@ -46,9 +46,9 @@ def load_prior(
 
 
 # The scale of the generic prior is that of the data. With it, draws that fit have 0.5 of the class
-# in root mean square (a tooth, 60 views). Chains whose solves had a preconditioner that did not
-# fit grew to 1.8–2.6 of it with χ² of 1.3 to 1.6 (`kernels.exact`). That is mended; the bound stays for
-# what is not known.
+# in root mean square (a tooth, 60 views). Chains with a preconditioner that did not fit grew to
+# 1.8–2.6 of it with χ² of 1.3 to 1.6 (`kernels.exact`). That is mended; the bound stays for what
+# is not known.
 GENERIC_LARGEST = 1.5
 
 
