@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,26 @@ def _table(states: Mapping[str, State]) -> Any:
         left = "" if s.step == "done" else lasting(s.left)
         step = f"{s.step}, some anew" if s.anew else s.step
         table.add_row(name, step, draws, lasting(s.seconds), left)
+    if used := memory():
+        table.caption = f"memory of the jobs on this machine: {used / 1e9:.1f} GB"
+        table.caption_justify = "left"
     return table
+
+
+def memory() -> int:
+    """Return what this process's children hold in memory, bytes; 0 where that is not known.
+
+    Pages that jobs share are counted by each. Jobs of a cluster are elsewhere, and not counted.
+    """
+    try:
+        import psutil  # comes with snakemake
+    except ImportError:
+        return 0
+    used = 0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            used += child.memory_info().rss
+    return used
 
 
 def results(config: Config) -> dict[str, dict[str, Any]]:

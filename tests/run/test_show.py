@@ -122,3 +122,17 @@ def test_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["problems"] == {}
     assert "rule prepare" not in done.stderr
     assert "blur: prepare done in" in done.stderr
+
+
+def test_the_table_says_what_the_jobs_hold_in_memory():
+    pytest.importorskip("psutil")
+    hold = "import sys; x = bytearray(b'x' * 100_000_000); print(len(x), flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", hold], **pipes) as job:
+        assert job.stdout.readline() == "100000000\n"
+        before = show.memory()
+        caption = show._table({}).caption
+        job.communicate("\n")
+    assert before > 100e6
+    assert caption == f"memory of the jobs on this machine: {before / 1e9:.1f} GB"
+    assert show.memory() < before
