@@ -191,14 +191,13 @@ def _explain(error: Any, where: object, more: int) -> ConfigError:
         kinds = error.validator_value
         kinds = [kinds] if isinstance(kinds, str) else kinds
         scientific = isinstance(error.instance, str) and _NUMBER.match(error.instance)
+        wanted = " or ".join(_TYPES.get(k, k) for k in kinds)
         return ConfigError(
             f"The configuration has a value of the wrong kind{also}",
             where=place,
-            expected=" or ".join(_TYPES.get(k, k) for k in kinds),
+            expected=wanted,
             got=repr(error.instance),
-            remedy="YAML takes 1e-3 for a text: write 1.0e-3"
-            if scientific
-            else f"give {' or '.join(_TYPES.get(k, k) for k in kinds)}",
+            remedy="YAML takes 1e-3 for a text: write 1.0e-3" if scientific else f"give {wanted}",
         )
     name = error.instance if error.parent is None else error.parent.instance
     about = error.schema.get("description")

@@ -34,11 +34,7 @@ def _file_beside(path: Path) -> dict[str, Any]:
     """Return the file of angles in a folder of projections or in the one above it."""
     here = path if path.is_dir() else path.parent
     for folder in (here, here.absolute().parent):
-        files = (
-            [p for p in folder.iterdir() if p.suffix.lower() in ANGLE_FILES]
-            if (folder.is_dir())
-            else []
-        )
+        files = [p for p in folder.glob("*") if p.suffix.lower() in ANGLE_FILES]
         named = sorted(p for p in files if _bare(p.stem)[0] in NAMES)
         if named:
             unit = {"angle_unit": "radians"} if _bare(named[0].stem)[1] == "rad" else {}

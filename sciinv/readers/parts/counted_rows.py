@@ -13,7 +13,7 @@ import xarray as xr
 from sciinv.errors import DataError
 from sciinv.readers.parts import looks_ct, looks_single, transmission
 from sciinv.readers.parts.looks import with_warnings
-from sciinv.readers.parts.options import numbers_from
+from sciinv.readers.parts.options import numbers_among
 from sciinv.readers.parts.rotation_axis import rotation_centre
 from sciinv.readers.parts.special import no_data
 from sciinv.readers.sinogram import measurement, scaled_to_air
@@ -173,14 +173,7 @@ def chosen_rows(rows: int | Sequence[int] | None, n: int, path: Path) -> list[in
     Raises:
         DataError: There is no such row.
     """
-    words = f"the rows 0 to {n - 1}"
-    chosen = list(range(n)) if rows is None else numbers_from(rows, path, "rows", words)
-    if not chosen or min(chosen) < 0 or max(chosen) >= n:
-        raise DataError(
-            "The row is not in the scan",
-            where=path,
-            expected=f"0 to {n - 1}",
-            got=rows,
-            remedy="choose rows of the detector",
-        )
-    return chosen
+    return numbers_among(
+        rows, n, path, "rows", absent="The row is not in the scan",
+        remedy="choose rows of the detector",
+    )  # fmt: skip

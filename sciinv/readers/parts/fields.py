@@ -10,7 +10,7 @@ from scipy.ndimage import median_filter
 
 from sciinv.readers.parts.special import no_data
 
-_MAD = 1.4826  # median absolute deviation → standard deviation of a normal distribution
+MAD = 1.4826  # median absolute deviation → standard deviation of a normal distribution
 FAR = 10.0  # standard deviations; 10⁻²³ by chance
 LEAST = 0.01  # of the blank: a difference below it, in one frame of many, changes nothing
 
@@ -117,7 +117,7 @@ def _off(values: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
     typical = float(np.median(middle))
     # counting: the variance grows with the level
     louder = np.sqrt(np.maximum(middle / typical, 1.0)) if typical > 0 else np.ones_like(middle)
-    own = _MAD * np.nanmedian(apart, axis=0)
+    own = MAD * np.nanmedian(apart, axis=0)
     few = np.sqrt(len(v) / (len(v) - 1))
     scatter = few * np.maximum(own if len(v) > 4 else 0.0, float(np.median(own)) * louder)
     return (apart > np.maximum(FAR * scatter, least)) & ~empty
@@ -127,7 +127,7 @@ def _zeros(dark: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return where a dark field is exactly 0 amid one that is not, bool [detector]."""
     seen = dark[np.isfinite(dark)]
     typical = float(np.median(seen))
-    spread = _MAD * float(np.median(np.abs(seen - typical)))
+    spread = MAD * float(np.median(np.abs(seen - typical)))
     return (dark == 0) & (typical > FAR * spread) & (typical > 0)
 
 
@@ -141,7 +141,7 @@ def _alone(
         return none, none
     sides = [np.where(seen, v, np.median(v[seen])) for v in (dark, flat)]
     of_dark, of_flat = (v - median_filter(v, 9, mode="nearest") for v in sides)
-    spread = [_MAD * float(np.median(np.abs(v[seen]))) for v in (of_dark, of_flat)]
+    spread = [MAD * float(np.median(np.abs(v[seen]))) for v in (of_dark, of_flat)]
     out = seen & (np.abs(of_dark) > max(FAR * spread[0], least)) & (of_dark != 0)
     tells = np.abs(of_dark) > 5 * spread[1]
     alone = np.abs(of_flat - of_dark) > 0.5 * np.abs(of_dark)

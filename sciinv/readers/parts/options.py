@@ -120,6 +120,29 @@ def numbers_from(value: object, where: object, name: str, expected: str) -> list
     return [int(v) for v in one]
 
 
+def numbers_among(
+    value: object, n: int, where: object, name: str, *, absent: str, remedy: str
+) -> list[int]:
+    """Return the numbers of what is to be read, of n: one, several, or all where None is given.
+
+    Args:
+        value: What was given.
+        n: How many there are, counted from 0.
+        where: The file.
+        name: The option, a plural: "rows", "slices".
+        absent: What is wrong with a number that is not there.
+        remedy: What to do then.
+
+    Raises:
+        DataError: The value is no such numbers, or one of them is not there.
+    """
+    words = f"the {name} 0 to {n - 1}"
+    numbers = list(range(n)) if value is None else numbers_from(value, where, name, words)
+    if not numbers or min(numbers) < 0 or max(numbers) >= n:
+        raise DataError(absent, where=where, expected=f"0 to {n - 1}", got=value, remedy=remedy)
+    return numbers
+
+
 def _wrong(
     where: object, name: str, expected: str, got: object, parameter: inspect.Parameter
 ) -> DataError:

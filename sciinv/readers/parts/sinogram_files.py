@@ -12,7 +12,7 @@ import numpy as np
 from sciinv.errors import DataError
 from sciinv.readers.parts import hdf5, special
 from sciinv.readers.parts.frame_files import is_tiff, natural
-from sciinv.readers.parts.options import numbers_from
+from sciinv.readers.parts.options import numbers_among
 
 ZARR = ("zarr.json", ".zarray", ".zgroup")  # what a Zarr folder holds, of either version
 
@@ -190,17 +190,10 @@ def chosen(
             )
         return [0]
     n = array.shape[list(axes).index("slice")]
-    words = f"the slices 0 to {n - 1}"
-    numbers = list(range(n)) if slices is None else numbers_from(slices, path, "slices", words)
-    if not numbers or min(numbers) < 0 or max(numbers) >= n:
-        raise DataError(
-            "The slice is not in the stack",
-            where=path,
-            expected=f"0 to {n - 1}",
-            got=slices,
-            remedy="choose slices of the stack",
-        )
-    return numbers
+    return numbers_among(
+        slices, n, path, "slices", absent="The slice is not in the stack",
+        remedy="choose slices of the stack",
+    )  # fmt: skip
 
 
 def stacked(

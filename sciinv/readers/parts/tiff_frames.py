@@ -139,7 +139,7 @@ class _Said(logging.Handler):
 
 def _pages(tiff: Any, path: Path) -> list[Any]:
     """Return the pages of a file, all of whose bytes are there."""
-    pages = list(tiff.pages)
+    pages = [page.aspage() for page in tiff.pages]
     if not pages:
         raise _unreadable(path, "no page")
     if tiff.is_imagej and len(pages) == 1 and len(tiff.series[0]) > 1:
@@ -152,11 +152,10 @@ def _pages(tiff: Any, path: Path) -> list[Any]:
         )
     size = path.stat().st_size
     for page in pages:
-        page = page.aspage()
         ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
         if not ends or max(ends) > size or 0 in page.databytecounts:
             raise _unreadable(path, f"data up to byte {max(ends, default=0)} of {size}")
-    return [page.aspage() for page in pages]
+    return pages
 
 
 def _unreadable(path: Path, got: str) -> DataError:

@@ -12,7 +12,6 @@ from sciinv.errors import DataError
 from sciinv.readers.parts import fields, special
 
 MOST_BAD = 0.1  # share of samples that may be repaired before the data count as damaged
-_MAD = 1.4826  # median absolute deviation → standard deviation of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ def estimated_noise(y: np.ndarray) -> np.ndarray:
             remedy="give noise_sd",
         )
     rough = np.diff(np.diff(y, 2, axis=0), 2, axis=1) / 6.0
-    sd = _MAD * float(np.median(np.abs(rough * np.exp(-0.5 * y[1:-1, 1:-1]))))
+    sd = fields.MAD * float(np.median(np.abs(rough * np.exp(-0.5 * y[1:-1, 1:-1]))))
     if not sd > 1e-6:  # of 10¹² photons; single precision rounds to less
         raise DataError(
             "The sinogram shows no noise",
