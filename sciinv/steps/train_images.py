@@ -128,7 +128,7 @@ def train_images(
         widths_fit.add_local(stored, count, pairs, steps, chosen.seed, say)
         run.mark("widths")
     if "calibrated" not in run.done:
-        _calibrate(stored, 3600 * hours * CALIBRATION, each, work, chosen.seed, say)
+        _calibrate(stored, 3600 * hours * CALIBRATION, work, chosen.seed, say)
         run.mark("calibrated")
     say("looking for copies of training images among the samples")
     copies = evaluation.memorised(files.load(stored), kind, len(kind.held), chosen.seed)
@@ -298,12 +298,13 @@ def _seconds_per_call(prior: LearnedPrior) -> float:
     return max((time.monotonic() - begin) / len(x), 1e-5)
 
 
-def _calibrate(stored: Path, budget: float, each: float, work: Path, seed: int, say: Say) -> None:
+def _calibrate(stored: Path, budget: float, work: Path, seed: int, say: Say) -> None:
     """Match κ on some truths, show the calibration on others, and write both."""
-    per_truth = 1.6 * each * (100 + DRAWS * LEVELS)
-    truths = int(np.clip(0.6 * budget / per_truth, *TRUTHS))
-    say(f"calibration under the prior itself: {truths} truths, {DRAWS} draws each")
     settings = {"conditional": "local", "levels": LEVELS, "inflate": 2.0}
+    per_truth = calibration.seconds_per_truth(files.load(stored), "fourier", 0.05, DRAWS, settings)
+    # a quarter as many truths are sampled up to three times with half the draws to match κ
+    truths = int(np.clip(budget / per_truth / 1.4, *TRUTHS))
+    say(f"calibration under the prior itself: {truths} truths, {DRAWS} draws each")
     matching = int(np.clip(truths // 4, *MATCHING))
     place, rows = calibration.run(
         stored, work, "fourier", 0.05, truths, DRAWS, settings, matching, 0, seed, None, say

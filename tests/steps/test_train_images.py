@@ -124,6 +124,17 @@ class TestPlan:
         assert config.nc == own.SIZES[-1]
         assert any("smallest" in line for line in lines)
 
+    @pytest.mark.parametrize(("seconds", "few"), [(1e-9, False), (1e3, True)])
+    def test_a_short_run_adds_to_the_wiener_filter_a_long_one_learns_anew(
+        self, monkeypatch, seconds, few
+    ):
+        monkeypatch.setattr(own, "seconds_per_image", lambda *a: seconds)
+        values = discs()
+        kind = own.family_of(values[:60], values[60:], offset=0.0, scale=1.0, crop=None)
+        config, lines = own.plan(kind, 1.0, name="p", strongest=5.0)
+        assert config.linear == few
+        assert any("Wiener filter" in line for line in lines) == few
+
     @pytest.mark.parametrize(
         ("more", "message"),
         [
