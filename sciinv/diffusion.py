@@ -9,7 +9,7 @@ Sources: Song et al. 2021 (arXiv 2011.13456); Karras et al. 2022 (arXiv 2206.003
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +20,7 @@ from sciinv.errors import ConfigError
 from sciinv.seeds import Streams
 
 if TYPE_CHECKING:
+    from sciinv.covariances import Covariance
     from sciinv.priors.base import Prior
 
 
@@ -80,12 +81,27 @@ def probability_flow(
 
 
 def reverse_sde(
-    prior: Prior, x: Tensor, sigmas: Sequence[float] | np.ndarray, streams: Streams
+    prior: Prior,
+    x: Tensor,
+    sigmas: Sequence[float] | np.ndarray,
+    streams: Streams,
+    error: Callable[[Tensor, float], Covariance] | None = None,
 ) -> Tensor:
-    """Solve the reverse SDE along `sigmas` by its exact Gaussian bridge to D(x, σ).
+    """Solve the reverse SDE along `sigmas` by its exact Gaussian bridge to x0 ~ N(D(x, σ), C).
 
-    x_{σ'} ~ N(D + (σ'²/σ²)(x − D), σ'² (1 − σ'²/σ²) I), the ancestral step, exact where x0 is
-    known. Draws of p(x0) from the top, or of p(x0 | x_t) from any level.
+        x_{σ'} ~ N(D + q (x − D), σ'² (1 − q) I + (1 − q)² C),   q = σ'²/σ²
+
+    Without C it is the ancestral step, exact where x0 is known: each step then leaves out the
+    spread of x0, and the draws vary too little. With C = Cov[x0 | x_σ] a Gaussian prior's draws
+    are exact with any number of steps.
+
+    Args:
+        prior: The denoiser D.
+        x: State at sigmas[0], [B, C, H, W]; draws of p(x0) from the top, of p(x0 | x_t) from any
+            level.
+        sigmas: Decreasing levels; the last may be 0.
+        streams: Random numbers.
+        error: C as a function of D(x, σ) and σ.
 
     Returns:
         The state at sigmas[-1].
@@ -93,6 +109,9 @@ def reverse_sde(
     for now, then in itertools.pairwise(sigmas):
         x_hat = prior(x, float(now))
         ratio = (then / now) ** 2
+        if error is not None:
+            z = streams.randn(x.shape[1:], x)
+            x_hat = x_hat + error(x_hat, float(now)).sqrt(z)
         x = x_hat + ratio * (x - x_hat)
         if then > 0:
             x = x + float(then * np.sqrt(1.0 - ratio)) * streams.randn(x.shape[1:], x)

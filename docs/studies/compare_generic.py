@@ -9,7 +9,7 @@ chooses: no user could. Beside it its parametric bootstrap: 19 times data are si
 image with fresh noise and reconstructed alike; the interval from the least to the largest of the
 images (percentile), and the same mirrored at TV's image (basic). `--seed` changes noise, phase,
 sampling pattern and draws. Results go to results/compare-generic, case by case; `--table` prints
-them.
+them. `--family 4` looks at held-out images of the prior's own family instead of the three objects.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sciinv import operators, samplers
 from sciinv.arithmetic import fixed_arithmetic
 from sciinv.operators.parts import mri_coils, mri_masks
 from sciinv.priors.learned import generic
+from sciinv.priors.phantoms import generic as images
 from sciinv.priors.phantoms.brains import random_phase
 from sciinv.steps.generic import object_scale
 
@@ -88,9 +90,16 @@ def shepp_logan() -> np.ndarray:
     return resize(shepp_logan_phantom(), (N, N), anti_aliasing=True)
 
 
+def of_family(number: int) -> np.ndarray:
+    """Return a held-out image of the prior's own family (block 0 of its training's seed)."""
+    image = images.FAMILY.pool(5, 0, number + 1, None)[number, 0, :N, :N].double().numpy()
+    return image / np.abs(image).max()
+
+
 OBJECTS: dict[str, Callable[[], np.ndarray]] = {
     "tooth": tooth, "leaf": leaf, "Shepp–Logan head": shepp_logan,
 }  # fmt: skip
+FAMILY = {f"family {k}": partial(of_family, k) for k in range(8)}
 
 
 def problem(name: str, kind: str, seed: int) -> tuple[Any, Tensor, Tensor]:
@@ -99,8 +108,9 @@ def problem(name: str, kind: str, seed: int) -> tuple[Any, Tensor, Tensor]:
     The noise is 1 % of the strongest line integral, or 2 % of the brightest pixel in each value of
     the k-space.
     """
-    image = torch.from_numpy(OBJECTS[name]().astype(np.float32))[None, None]
-    number = list(OBJECTS).index(name)
+    known = OBJECTS | FAMILY
+    image = torch.from_numpy(known[name]().astype(np.float32))[None, None]
+    number = list(known).index(name)
     generator = torch.Generator().manual_seed(seed + 10 * number + len(kind))
     if kind in VIEWS:
         views, span = VIEWS[kind]
@@ -256,11 +266,12 @@ if __name__ == "__main__":
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--kind", choices=KINDS, action="append", help="only these data")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--family", type=int, default=0, help="so many images of its own family")
     chosen = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     rows = []
     for kind in chosen.kind or KINDS:
-        for name in OBJECTS:
+        for name in list(FAMILY)[: chosen.family] or OBJECTS:
             path = OUT / f"{name}-{kind}-{chosen.seed}.json"
             if not path.is_file():
                 if chosen.table:

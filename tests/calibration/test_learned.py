@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import xarray as xr
 
 from sciinv.calibration import learned as own
 from sciinv.calibration import operators
+from sciinv.calibration.secant import secant
 from sciinv.errors import ConfigError
 from sciinv.priors.learned import files
 from sciinv.priors.learned.network import LearnedPrior, NetworkSpec, Preconditioning
@@ -53,6 +56,20 @@ def test_the_adjoint_of_sampled_fourier_is_exact(channels):
     v = torch.randn(y.shape, generator=g, dtype=torch.float64)
     # Double precision, about 400 terms.
     assert torch.allclose((y * v).sum(), (x * a.A_adjoint(v)).sum(), rtol=1e-12)
+
+
+def test_the_price_of_a_truth_is_its_drawing_and_its_draws_at_half_a_pair_each(prior, monkeypatch):
+    seen = iter([0.0, 1.0, 1.0, 4.0])  # the truth takes 1 s, the pair of draws 3 s
+    monkeypatch.setattr(own, "time", SimpleNamespace(monotonic=lambda: next(seen)))
+    settings = {"conditional": "local", "levels": 3}
+    assert own.seconds_per_truth(prior, "fourier", 0.1, 8, settings) == 1.0 + 8 / 2 * 3.0
+
+
+@pytest.mark.parametrize(("miss", "found"), [(0.5, 1.0), (0.1, math.exp(0.2))])
+def test_kappa_is_matched_but_not_below_the_error_that_was_measured(miss, found):
+    # ln(spread ÷ error) = miss + (ln κ − 0.6)/4: 0 at ln κ = 0.6 − 4 miss
+    kappa = secant(lambda k: (miss + (math.log(k) - 0.6) / 4, 1e-6), 2.0, 6, 0.25, (0.1, 1.0), 1.0)
+    assert kappa == pytest.approx(found, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", operators.OPERATORS)
