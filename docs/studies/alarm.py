@@ -1,7 +1,7 @@
 """The alarm on simulated objects: priors × kinds of objects under sampled Fourier data.
 
     python docs/studies/alarm.py closed --objects 20 --out docs/evidence/alarm-closed.json
-    python docs/studies/alarm.py closed --data ct --objects 4 --out docs/evidence/alarm-ct.json
+    python docs/studies/alarm.py closed --data ct --objects 4 --out results/alarm-ct.json
     python docs/studies/alarm.py network --objects 2 --out docs/evidence/alarm-network.json
 
 closed: five priors in closed form, 12 × 12 pixels, each of them the law of its own kind of object:
