@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.errors import OperatorError
-from sciinv.kernels import parameters
+from sciinv.kernels import joint, parameters
 from sciinv.kernels.base import Draw, Level
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
@@ -35,6 +35,9 @@ FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
 # here at 1.0686, 1.0683, where its posterior sd is 0.0025.) With few data s hangs on the image and
 # forgets slowly; there it is cheap.
 CAREFUL, MANY = 0.8, 4096
+# A move of so many parameters with the image answers each with a solve of its own; beyond, the
+# image and all of them are drawn by one.
+FEW = 4
 
 
 @dataclass
@@ -88,6 +91,25 @@ class Unknowns:
             scale = torch.ones(len(like), *groups, dtype=torch.float64, device=like.device)
             scaled(problem.likelihood, scale, index)  # refuses what has no scale
         return cls(problem, tuple(like.shape[1:]), entering, theta, tuple(offsets), scale, index)
+
+    def begin(
+        self, before: Tensor | None, moments: Moments, streams: Streams, level: Level
+    ) -> dict[str, Tensor]:
+        """Draw many parameters together with an image, before x0 is drawn given them.
+
+        Returns:
+            "unknowns_acceptance", [B], where there are many.
+        """
+        if not self.together:
+            return {}
+        early = level.progress < EARLY
+        _, taken = joint.draw(self, before, moments, streams, 1.0, early)
+        return {"unknowns_acceptance": taken}
+
+    @property
+    def together(self) -> bool:
+        """Whether the parameters are so many that they are drawn in a block with the image."""
+        return self.theta.shape[1] > FEW
 
     def prior(self) -> tuple[Tensor, Tensor]:
         """Return the prior mean and standard deviation of each parameter, both [P]."""
@@ -159,7 +181,7 @@ class Unknowns:
         # A tempered level is drawn with noise that is raised on purpose.
         temper = float(draw.stats["temperature"][0]) if "temperature" in draw.stats else 1.0
         x0, stats = draw.x0, dict(draw.stats)
-        if self.parameters:
+        if self.parameters and not self.together:
             early = level.progress < EARLY
             x0, stats["unknowns_acceptance"] = parameters.move(
                 self, x0, before, moments, streams, temper, early
