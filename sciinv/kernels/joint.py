@@ -13,7 +13,6 @@ Source: Cotter et al. 2013, "MCMC methods for functions", for the Crank–Nicols
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,9 +22,7 @@ from sciinv.conditionals import Moments
 from sciinv.covariances import Implicit
 from sciinv.errors import ConfigError
 from sciinv.kernels.chain import Chain
-from sciinv.kernels.parameters import differences
 from sciinv.kernels.reduced import ACCEPTANCE, HALVINGS, SMALLEST
-from sciinv.operators.base import Operator
 from sciinv.problem import per_lane
 from sciinv.seeds import Streams
 from sciinv.solvers import conjugate_gradient
@@ -146,7 +143,7 @@ class Model:
         self.y, self.likelihood = problem.y, problem.likelihood
         self.lin, self.u = problem.linearise(self.x)
         self.e = self.likelihood.whiten(self.likelihood.difference(self.y, self.u), self.u)
-        self._slopes, self._slopes_t = self._sensitivity(problem.physics)
+        self._slopes, self._slopes_t = problem.physics.sensitivity(self.x)
         self._dense: tuple[Tensor, Tensor] | None = None
         if self.lin.rows is not None and not isinstance(self.c, Implicit):
             self._dense = self._factored(self.lin.rows)
@@ -233,18 +230,3 @@ class Model:
         j = torch.cat([half, torch.stack(each, 2)], 2).double()
         eye = torch.eye(j.shape[1], dtype=j.dtype, device=j.device)
         return j, torch.linalg.cholesky(eye + j @ j.mT)
-
-    def _sensitivity(
-        self, physics: Operator
-    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        """Return δ ↦ G δ and its transpose: the operator's own, or by central differences."""
-        own = physics.sensitivity(self.x)
-        if own is not None:
-            return own
-        predict = self.at.predictions(self.x)
-        slopes = differences(lambda d: (predict(self.theta + d),), self.sd, self.theta)[0]
-        g = torch.stack(slopes, 1)  # [B, P, …]
-        return (
-            lambda d: torch.einsum("bp,bp...->b...", d.to(g), g),
-            lambda r: (g.flatten(2) @ r.flatten(1)[..., None]).squeeze(-1),
-        )

@@ -30,6 +30,13 @@ class Scales(Matrix):
         return _Scaled(self, theta)
 
 
+class Derived(Scales):
+    """The same, with the derivative in the factor."""
+
+    def at(self, theta):
+        return _Derived(self, theta)
+
+
 class _Scaled(Matrix):
     def __init__(self, base, theta):
         super().__init__(base.matrix, base.img_size, SD)
@@ -40,6 +47,12 @@ class _Scaled(Matrix):
 
     def A_adjoint(self, y, **kwargs):
         return super().A_adjoint(self.factor.to(y) * y)
+
+
+class _Derived(_Scaled):
+    def sensitivity(self, x):
+        g = Matrix.A(self, x)
+        return lambda d: d.to(g) * g, lambda r: (g * r).sum(1, keepdim=True)
 
 
 def matrix(m=M):
@@ -159,7 +172,7 @@ def test_a_factor_of_the_operator_and_the_image_have_the_joint_posterior(true, p
         monkeypatch.setattr(linear, "DENSE_LIMIT", 0)
     prior, cov = gaussian_prior(mean=1.0, variance=0.02)
     a = matrix()
-    physics = Scales(a, SHAPE, SD)
+    physics = (Scales if path == "move" else Derived)(a, SHAPE, SD)
     y = data(physics, prior, theta=true)
     a, mean = a.double(), torch.ones(D).double()
     grid = np.linspace(-0.9, 1.1, 401)
