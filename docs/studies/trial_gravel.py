@@ -8,7 +8,8 @@ integral is SIMULATED. Writes FOLDER/images (subjectNN_MM.npy), FOLDER/gravel.np
 FOLDER/truth.npy. Then, in FOLDER:
 
     sciinv train images --hours 0.5 --units 1/pixel --output gravel.safetensors
-    sciinv init gravel.npz --option image_size=64 --prior gravel.safetensors --yes
+    sciinv init gravel.npz --option image_size=64 --option pixel_mm=1 \\
+        --prior gravel.safetensors --yes
     sciinv run --config run.yaml
 """
 
