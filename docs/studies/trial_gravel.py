@@ -5,11 +5,11 @@ overlapping ones of each of 15 tiles that do not overlap. That is one photograph
 independent images. Grey values 0–255 are taken for attenuations of 0–0.05 per pixel. A sixteenth
 tile is left out; of its middle a sinogram of 60 views with noise of 1 % of the largest line
 integral is SIMULATED. Writes FOLDER/images (subjectNN_MM.npy), FOLDER/gravel.npz (the sinogram) and
-FOLDER/truth.npy. Then, in FOLDER:
+FOLDER/truth.npy. Then, in FOLDER (P is
+gravel.safetensors; without the pixel's side the image is spread over the whole detector):
 
     sciinv train images --hours 0.5 --units 1/pixel --output gravel.safetensors
-    sciinv init gravel.npz --option image_size=64 --option pixel_mm=1 \\
-        --prior gravel.safetensors --yes
+    sciinv init gravel.npz --option image_size=64 --option pixel_mm=1 --prior P --yes
     sciinv run --config run.yaml
 """
 
