@@ -16,10 +16,10 @@ from sciinv.solvers.whitened import Whitened
 class Masked(LinearPhysics):
     """Every third pixel, with a gain."""
 
-    def A(self, x, **kwargs):  # noqa: D102
+    def A(self, x, **kwargs):
         return 2.0 * x[..., ::3]
 
-    def A_adjoint(self, y, **kwargs):  # noqa: D102
+    def A_adjoint(self, y, **kwargs):
         x = torch.zeros(*y.shape[:-1], self.img_size[-1], dtype=y.dtype)
         x[..., ::3] = 2.0 * y
         return x
