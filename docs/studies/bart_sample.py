@@ -4,8 +4,8 @@
 
 COMMAND is BART 1.0's `bart` (Debian 12's 0.8 has no `sample`), or whatever takes its arguments,
 such as the `bartorch` of PyPI. BART's mixtures have one variance a component, so the priors here
-have: 6 complex Gaussians of variance 0.09 around means of variance 1, images of 8 × 8, every third line
-under 2 and 4 coils. Both draw from the same posterior, which is known.
+have: 6 complex Gaussians of variance 0.09 around means of variance 1, images of 8 × 8, every third
+line under 2 and 4 coils. Both draw from the same posterior, which is known.
 
 What BART leaves open, levels, Langevin steps a level and the scale γ of a step, is run in several
 settings: its defaults (100 levels, one step, γ = 0.5) and finer ones. Its CPU time is that of the
