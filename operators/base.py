@@ -53,6 +53,7 @@ class Operator(Protocol):
     def jacobian(self, x: Tensor) -> Tensor | None: ...  # noqa: D102
     def linearize(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...  # noqa: D102
     def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]: ...  # noqa: D102
+    def sensitivity(self, x: Tensor) -> Any: ...  # noqa: D102
     def classical(self, y: Tensor) -> dict[str, Tensor]: ...  # noqa: D102
     def check_image(self, x: Tensor) -> None: ...  # noqa: D102
     def check_measurement(self, y: Tensor) -> None: ...  # noqa: D102
@@ -128,6 +129,15 @@ class Declared:
         assert at is not None
         return lambda theta: declared(at(theta)).A(x)
 
+    def sensitivity(
+        self, x: Tensor
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None:
+        """Return δ ↦ G δ and r ↦ Gᵀ r with G = ∂A_θ x/∂θ, where this is a view at some θ.
+
+        None: by differences, parameter by parameter. Override it where these are many.
+        """
+        return None
+
     def classical(self, y: Tensor) -> dict[str, Tensor]:
         """Return the field's usual reconstructions by name, each [B, C, H, W]."""
         return {}
@@ -193,7 +203,7 @@ def _check(physics: object, what: str, value: Tensor, shape: tuple[int, ...]) ->
 _SAID = (
     "image_spec", "measurement_spec", "img_size", "differentiable", "jacobian", "linearize",
     "classical", "check_image", "check_measurement", "check_data", "likelihood",
-    "float64_parameters", "unknowns", "noise_groups", "at", "predictions",
+    "float64_parameters", "unknowns", "noise_groups", "at", "predictions", "sensitivity",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from sciinv.errors import OperatorError
 from sciinv.operators.base import Declared, MeasurementSpec
 from sciinv.operators.parts import mri_arguments
+from sciinv.operators.parts.mri_unknowns import ScanAt, Scanner
 from sciinv.solvers import conjugate_gradient
 
 CACHE_ELEMENTS = 1 << 19  # complex numbers that the CPU transforms at once: stays in its cache
@@ -47,10 +48,15 @@ class MultiCoilMRI(Declared, LinearPhysics):
         pixel_mm: Pixel size in mm, a number or (row, column); None where it is not known.
         scale: The k-space was divided by this: x · scale is in the scanner's units.
         units: What a pixel of value 1 is.
+        unknowns: What is drawn with the image, by name with its prior standard deviation:
+            "coil_maps" (smooth corrections of the maps) and "line_phase" (rad, one for each line);
+            see `parts.mri_unknowns`.
+        map_order: How many half-periods the maps' corrections may have over the image.
+        shots: Number of the shot that measured each line of the grid, where lines share a phase.
 
     Raises:
-        OperatorError: Shapes that do not fit, an empty mask, values that are not finite, or a
-            noise that is not positive.
+        OperatorError: Shapes that do not fit, an empty mask, values that are not finite, a noise
+            that is not positive, or unknowns that these data cannot know.
 
     Source: Pruessmann et al., "SENSE", Magnetic Resonance in Medicine 42:952, 1999; several sets:
     Uecker et al., "ESPIRiT", Magnetic Resonance in Medicine 71:990, 2014.
@@ -68,6 +74,9 @@ class MultiCoilMRI(Declared, LinearPhysics):
         pixel_mm: float | Sequence[float] | None = 1.0,
         scale: float = 1.0,
         units: str = "arbitrary units",
+        unknowns: Mapping[str, float] | None = None,
+        map_order: int = 4,
+        shots: Sequence[int] | None = None,
     ) -> None:
         kept = mri_arguments.as_mask(mask)
         maps = mri_arguments.as_maps(coil_maps, image_shape)
@@ -98,6 +107,13 @@ class MultiCoilMRI(Declared, LinearPhysics):
         self.measurement_spec = MeasurementSpec(
             ("part", "coil", "sample"), (2, coils, self.samples), units
         )
+        self._scanner = Scanner(self, unknowns, map_order, shots) if unknowns else None
+        self.unknowns = self._scanner.unknowns if self._scanner else ()
+
+    def at(self, theta: Tensor) -> ScanAt:
+        """Return the scan with the maps' corrections and the phases in theta [B, P]."""
+        assert self._scanner is not None
+        return ScanAt(self, self._scanner, theta)
 
     @property
     def coil_maps(self) -> Tensor:

@@ -1,6 +1,7 @@
 """Noise and scanner unknown, drawn with the image: does an interval hold as often as it says?
 
-Truths from a Gaussian prior on 20² pixels, 24 views in parallel beam, the unknown from its prior
+CT, and MRI (cases coils and lines) as `unknowns_mri.py` has it. Truths from a Gaussian prior on 20²
+pixels, 24 views in parallel beam, the unknown from its prior
 (noise: 0.5–2 times what is declared), 19 draws each. If the draws are right, the truth's rank among
 them, 0–19, is 1–18 in 90 % of the problems. The same is counted over the pixels of the image, and
 over those of a second run of each problem that is told the unknown's true value.
@@ -10,17 +11,20 @@ posterior of the factor and of the shift is known, by quadrature over it and in 
 image: the draws' mean and standard deviation are compared with that too, problem by problem.
 
     python docs/studies/unknowns.py --problems 100 --seed 1000 --cases noise scale shift rings
+    python docs/studies/unknowns.py --problems 100 --seed 1000 --cases coils lines
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from typing import Any
 
 import numpy as np
 import torch
+import unknowns_mri
 from torch import Tensor
 
 from sciinv import priors, samplers
@@ -30,6 +34,7 @@ from sciinv.seeds import Streams
 SIZE, VIEWS, ELEMENTS, SD, DRAWS = 20, 24, 36, 0.02, 19
 SCALE, SHIFT, RINGS = 0.1, 1.5, 0.02  # prior standard deviations
 GRID = 41  # values of an unknown over ± 6 posterior sd
+MRI = {"coils": "coil_maps", "lines": "line_phase"}
 
 
 def power() -> Tensor:
@@ -59,6 +64,8 @@ def problem(case: str, seed: int) -> dict[str, Any]:
         "physics", "y": operator and data; "image", "truth": the true image and unknown; "name": the
         unknown's variable; "known": operator and data of who knows the unknown.
     """
+    if case in MRI:
+        return unknowns_mri.problem(MRI[case], seed)
     g = torch.Generator().manual_seed(seed)
     x0 = prior().sample(Streams.of_seed(seed, 1), torch.zeros(1))
 
@@ -139,11 +146,13 @@ def study(case: str, seeds: range, levels: int) -> dict[str, Any]:
         key: [] for key in ("unknown", "pixels", "known", "z", "mean", "sd")
     }
     exact = Quadrature() if case in ("scale", "shift") else None
+    images = unknowns_mri.prior() if case in MRI else prior()
+    start = time.perf_counter()
     for seed in seeds:
         p = problem(case, seed)
 
         def draws(physics: Any, y: Tensor, noise: Any, seed: int = seed) -> Any:
-            sampler = samplers.DAPS(prior(), levels=levels, micro_batch=DRAWS, noise=noise)
+            sampler = samplers.DAPS(images, levels=levels, micro_batch=DRAWS, noise=noise)
             return sampler.sample(y, physics, draws=DRAWS, seed=seed)
 
         post = draws(p["physics"], p["y"], "drawn" if case == "noise" else "fixed")
@@ -158,6 +167,9 @@ def study(case: str, seeds: range, levels: int) -> dict[str, Any]:
             mean, true_sd = exact.moments(p["physics"], p["y"], float(found[0]), float(sd[0]))
             out["mean"].append((found[0] - mean) / true_sd)
             out["sd"].append(sd[0] / true_sd)
+        if len(out["z"]) > 1:  # what a run that is cut has shown
+            so_far = {key: np.array(value) for key, value in out.items()}
+            print(row(case, so_far, time.perf_counter() - start), file=sys.stderr, flush=True)
     return {key: np.array(value) for key, value in out.items()}
 
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from sciinv import store
+from sciinv.report.nuisances import sentences, short
 
 _OBJECT = 0.1  # of the signal: pixels above belong to the object
-# The scale of the noise as found. What is left beyond the declared noise may be an effect that the
-# operator misses, so more than twice is a doubt. Less noise than declared is what a careful
-# estimate leaves, and no doubt: the intervals follow the noise as found. Ten times or a tenth is
-# what a wrong unit does.
-LARGER, WRONG_UNITS = 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ def assess(
     chi2_half = store.expected_half(components) if components else None
     findings = [
         *_fit(chi2, chi2_half, components, drawn),
-        *_unknowns(stats),
+        *(Finding(*said) for said in sentences(stats)),
         _width(relative_sd, relative_width, significant, level),
         _where(summary["sd"], sd, signal),
         *(_against(name, share, level, held) for name, share in outside.items()),
@@ -181,51 +176,6 @@ def _fit(
             )
         ]
     return [Finding(f"{start}: they explain the data to within the noise.")]
-
-
-def _unknowns(stats: xr.Dataset) -> list[Finding]:
-    """Say what was found of the noise and the instrument where these were drawn."""
-    out = []
-    for name, value in stats.data_vars.items():
-        if not value.attrs.get("unknown"):
-            continue
-        low, middle, high = value.quantile([0.05, 0.5, 0.95], "draw").values
-        units = str(value.attrs.get("units", "1"))
-        units = "" if units == "1" else f" {units}"
-        label = "noise level ÷ declared" if name == "noise_scale" else str(name).replace("_", " ")
-        if middle.ndim:
-            width = float(np.median(high - low))
-            text = (
-                f"Drawn with the image: {label}, {middle.size} values from "
-                f"{short(float(middle.min()))} to {short(float(middle.max()))}{units}, with 90 % "
-                f"intervals {short(width)}{units} wide (median)."
-            )
-            out.append(Finding(text))
-            continue
-        text = (
-            f"Drawn with the image: {label} {short(float(middle))}{units} (90 % of the draws from "
-            f"{short(float(low))} to {short(float(high))})."
-        )
-        doubt = _of_noise(float(middle)) if name == "noise_scale" else ""
-        if name == "noise_scale" and 1 / WRONG_UNITS < float(middle) < 1 / LARGER:
-            text += (
-                " The declared noise is larger than what the data show, and the intervals are "
-                "those of the noise as found."
-            )
-        out.append(Finding(text + doubt, bool(doubt)))
-    return out
-
-
-def _of_noise(scale: float) -> str:
-    """Return a sentence of doubt where the noise that was found is not that which was declared."""
-    if not 1 / WRONG_UNITS < scale < WRONG_UNITS:
-        return " That is another order of magnitude: check the units of the noise."
-    if scale > LARGER:
-        return (
-            " The draws leave more than twice the declared noise: it was declared too small, or "
-            "the operator misses an effect, which an interval does not hold."
-        )
-    return ""
 
 
 def _width(relative_sd: float, relative_width: float, significant: float, level: float) -> Finding:
@@ -331,11 +281,6 @@ def _tries(stats: xr.Dataset) -> list[Finding]:
             True,
         )
     ]
-
-
-def short(value: Any) -> str:
-    """Return three digits, with the sign that is no hyphen."""
-    return f"{float(value):.3g}".replace("-", "−")
 
 
 def _share(value: float) -> str:

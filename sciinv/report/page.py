@@ -21,8 +21,9 @@ import sciinv
 from sciinv import plots, store, uncertainty
 from sciinv.errors import ConfigError
 from sciinv.report import parts
-from sciinv.report.findings import Finding, Trust, assess, short
+from sciinv.report.findings import Finding, Trust, assess
 from sciinv.report.markup import Picture, counted, picture, unbroken
+from sciinv.report.nuisances import short
 from sciinv.report.origin import cost
 from sciinv.report.parts import Problem
 from sciinv.report.shown import Shown, shown_as

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from sciinv import store
 from sciinv.plots import Residuals
 from sciinv.report.chart import histogram
-from sciinv.report.findings import Trust, short
+from sciinv.report.findings import Trust
 from sciinv.report.markup import spoken
+from sciinv.report.nuisances import label, short
 from sciinv.uncertainty import Posterior
 
 _ITEMS = 200  # rows of the table of items
@@ -104,7 +105,7 @@ def charts(problem: Problem, judged: Trust, stats: xr.Dataset) -> list[Markup]:
     for name, value in _unknown(stats).items():
         if value.ndim == 1:
             units = str(value.attrs.get("units", "1"))
-            out.append(histogram(value.values, _label(name), "" if units == "1" else units))
+            out.append(histogram(value.values, label(name), "" if units == "1" else units))
     return [chart for chart in out if chart]
 
 
@@ -121,11 +122,11 @@ def nuisances(stats: xr.Dataset) -> list[tuple[str, str, str]]:
         units = "" if units == "1" else f" {units}"
         low, middle, high = value.quantile([0.05, 0.5, 0.95], "draw").values
         if np.ndim(middle) == 0:
-            rows.append((_label(name), f"{short(middle)}{units}",
+            rows.append((label(name), f"{short(middle)}{units}",
                          f"{short(low)} to {short(high)}{units}"))  # fmt: skip
         else:
             width = float(np.median(high - low))
-            rows.append((f"{_label(name)}, {middle.size} values",
+            rows.append((f"{label(name)}, {middle.size} values",
                          f"{short(middle.min())} to {short(middle.max())}{units}",
                          f"{short(width)}{units} wide (median)"))  # fmt: skip
     return rows
@@ -174,10 +175,6 @@ def regions(summary: xr.Dataset) -> dict[str, Any]:
 
 def _unknown(stats: xr.Dataset) -> dict[str, xr.DataArray]:
     return {str(k): v for k, v in stats.data_vars.items() if v.attrs.get("unknown")}
-
-
-def _label(name: str) -> str:
-    return "noise level ÷ declared" if name == "noise_scale" else name.replace("_", " ")
 
 
 def items(dataset: xr.Dataset) -> dict[str, Any]:

@@ -211,8 +211,10 @@ class DAPS(Sampler):
         if unknowns is None:
             draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
         else:
+            stats = unknowns.begin(state.x0, p_x0, streams, level)  # θ | x_t, y where it is long
             seen = unknowns.problem(careful=level.progress >= CAREFUL)
             draw = self._kernel(p_x0, seen, streams, level)
+            draw.stats.update(stats)
             draw = unknowns.step(draw, state.x0, p_x0, streams, level)  # θ, s | x0, x_t, y
         x_next = self.noised(x_t, draw.x0, level, streams)  # x_{t−1} ~ N(x0, σ_{t−1}² I)
         return Step(draw.x0, State(x_next, unknowns, draw.x0), draw.stats, unknowns)

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from sciinv import metrics, plots, report, store, uncertainty
 from sciinv.errors import ConfigError, StoreError
 from sciinv.plots import style
-from sciinv.report import Problem, write_report
+from sciinv.report import Problem, nuisances, write_report
 from sciinv.report import findings as trust
 
 
@@ -310,8 +310,20 @@ def test_draws_too_few_for_the_outer_quantiles_ask_for_more_and_are_no_doubt():
 )
 def test_noise_as_found_is_a_doubt_where_it_may_hide_an_effect_or_a_unit(scale, doubt, words):
     data = xr.Dataset({"noise_scale": ("draw", np.full(24, scale), {"unknown": 1})})
-    (found,) = trust._unknowns(data)
-    assert (found.warning, words in found.text) == (doubt, True)
+    ((text, warns),) = nuisances.sentences(data)
+    assert (warns, words in text) == (doubt, True)
+
+
+@pytest.mark.parametrize(("sd", "told"), [(0.02, True), (0.05, False)])
+def test_many_values_are_told_beside_what_was_known_of_them(sd, told):
+    values = 0.05 * np.random.default_rng(0).normal(size=(400, 12)) * sd / 0.05
+    about = {"unknown": 1, "units": "1", "prior_sd": 0.05}
+    data = xr.Dataset({"coil_maps": (("draw", "coil_map_coefficient"), values, about)})
+    ((text, warns),) = nuisances.sentences(data)
+    assert not warns
+    assert "coil maps, 12 values" in text
+    assert "0.165 before the data" in text  # 3.29 sd
+    assert ("the data tell little of them" in text) is not told
 
 
 def test_a_sure_but_small_excess_is_no_reason_for_doubt():

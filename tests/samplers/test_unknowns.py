@@ -11,6 +11,7 @@ from support.toys import Matrix
 
 from sciinv import noise, priors, samplers
 from sciinv.errors import ConfigError, OperatorError
+from sciinv.kernels import unknowns
 from sciinv.likelihoods import Gaussian, Poisson
 from sciinv.operators.base import Unknown
 from sciinv.seeds import Streams
@@ -29,6 +30,13 @@ class Scales(Matrix):
         return _Scaled(self, theta)
 
 
+class Derived(Scales):
+    """The same, with the derivative in the factor."""
+
+    def at(self, theta):
+        return _Derived(self, theta)
+
+
 class _Scaled(Matrix):
     def __init__(self, base, theta):
         super().__init__(base.matrix, base.img_size, SD)
@@ -39,6 +47,12 @@ class _Scaled(Matrix):
 
     def A_adjoint(self, y, **kwargs):
         return super().A_adjoint(self.factor.to(y) * y)
+
+
+class _Derived(_Scaled):
+    def sensitivity(self, x):
+        g = Matrix.A(self, x)
+        return lambda d: d.to(g) * g, lambda r: (g * r).sum(1, keepdim=True)
 
 
 def matrix(m=M):
@@ -147,11 +161,18 @@ def test_groups_of_noise_have_scales_of_their_own():
     assert float((scale.std("draw") / scale.mean("draw")).mean()) == pytest.approx(0.11, abs=0.02)
 
 
-@pytest.mark.parametrize("true", [-0.25, 0.15])
-def test_a_factor_of_the_operator_and_the_image_have_the_joint_posterior(true):
+@pytest.mark.parametrize(
+    ("true", "path"),
+    [(-0.25, "move"), (0.15, "move"), (-0.25, "rows"), (0.15, "products")],
+)
+def test_a_factor_of_the_operator_and_the_image_have_the_joint_posterior(true, path, monkeypatch):
+    if path != "move":  # drawn in a block with the image, as many parameters are
+        monkeypatch.setattr(unknowns, "FEW", 0)
+    if path == "products":
+        monkeypatch.setattr(linear, "DENSE_LIMIT", 0)
     prior, cov = gaussian_prior(mean=1.0, variance=0.02)
     a = matrix()
-    physics = Scales(a, SHAPE, SD)
+    physics = (Scales if path == "move" else Derived)(a, SHAPE, SD)
     y = data(physics, prior, theta=true)
     a, mean = a.double(), torch.ones(D).double()
     grid = np.linspace(-0.9, 1.1, 401)
