@@ -41,10 +41,12 @@ class Draw:
     Attributes:
         x0: [B, C, H, W].
         stats: "acceptance", "residual" (of a linear solve), "iterations", …, each [B].
+        temperature: Factor on the noise variance with which x0 was drawn, 1 but at first levels.
     """
 
     x0: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)
+    temperature: float = 1.0
 
 
 class Kernel(ABC):

@@ -77,13 +77,17 @@ class Exact(Kernel):
             r = (residual + math.sqrt(temper) * noise) / temper
             scale = level.sigma_next or LAST * level.sigma
             tol = LATE if late else EARLY
-            d, error, iterations = solve.solve(r, scale, tol, self.max_iter, problem.nats)
+            chain = problem.chain
+            d, error, iterations = solve.solve(
+                r, scale, tol, self.max_iter, problem.nats, chain.get("iterations", 0)
+            )
+            chain["iterations"] = iterations
             if late and not bool((error <= self.accept_error).all()):
                 raise self._unconverged(problem, error, iterations)
         stats = {"residual": error}
         for name, value in (("iterations", iterations), ("temperature", temper)):
             stats[name] = error.new_full((len(x),), float(value))
-        return Draw(x + d, stats)
+        return Draw(x + d, stats, temper)
 
     def _prepared(
         self, lin: Linearised, c: Covariance, r: Tensor, x: Tensor, problem: Problem
@@ -93,8 +97,6 @@ class Exact(Kernel):
         if typical is None:
             return Whitened(lin, c, x)
         symbol = problem.symbol(lin, x)
-        scale, power = typical
-        temper = max(1.0, scale * float((power * symbol).max()) / self.condition)
         if c.power_spectrum(x) is not None:  # C and the preconditioner are diagonal together
             return Whitened(lin, c, x, symbol=symbol)
         choice = problem.chain
@@ -106,6 +108,8 @@ class Exact(Kernel):
             choice["preconditioned"] = energy[0] < energy[1]
         if choice["preconditioned"]:
             return Whitened(lin, c, x, symbol=symbol)
+        scale, power = typical
+        temper = max(1.0, scale * float((power * symbol).max()) / self.condition)
         return Whitened(lin, c, x, temper)
 
     @staticmethod

@@ -181,7 +181,7 @@ class Unknowns:
                 the first quarter the noise keeps its scale.
         """
         # A tempered level is drawn with noise that is raised on purpose.
-        temper = float(draw.stats["temperature"][0]) if "temperature" in draw.stats else 1.0
+        temper = draw.temperature
         x0, stats = draw.x0, dict(draw.stats)
         if self.parameters and not self.together:
             early = level.progress < EARLY

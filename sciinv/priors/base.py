@@ -59,6 +59,9 @@ class Prior(Denoiser):
         largest: Root mean square of an image ÷ that of the class above which a draw is none.
         inflate: Factor on the fitted variances of a stationary width, found by calibration on the
             prior's own draws.
+        levels: Annealing levels that suffice: no fewer keep the calibration under the prior itself.
+        local_inflate: Factor on the variances of a local width with fresh noise at these levels,
+            at which spread and error of draws agree under the prior itself.
         evaluations: Evaluations of D on a batch so far, products with its Jacobian among them.
     """
 
@@ -73,6 +76,8 @@ class Prior(Denoiser):
     typical: tuple[float, float] | None = None
     largest: float = 20.0
     inflate: float = 1.0
+    levels: int = 50
+    local_inflate: float = 3.0
     evaluations: int = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -33,10 +33,6 @@ from sciinv.problem import Problem
 from sciinv.samplers.base import Sampler, Step
 from sciinv.seeds import Streams, at_least, positive, whole
 
-# κ of a local width with fresh noise: with it spread ÷ RMSE is 0.99–1.07 under three priors (black
-# holes, discs, brains; docs/calibration.md). Fresh noise makes states that are worse than those
-# that the width was fitted on.
-LOCAL_FRESH = 3.0
 RETRIES = 2
 
 
@@ -59,13 +55,14 @@ class DAPS(Sampler):
             "published", "reverse", or an object of `sciinv.conditionals`.
         kernel: Draw of p(x0 | x_t, y): "auto", "exact", "newton", "langevin", "hmc", "metropolis",
             or an object of `sciinv.kernels`.
-        levels: Annealing levels.
+        levels: Annealing levels; the prior's own if None, found by calibration on its own draws.
         sigma_max: Highest noise level, units of the image; the prior's own if None.
         sigma_min: Lowest; the prior's own if None.
         sweeps: Draws of x0 at each level before the next, with x_t noised anew in between.
         inflate: κ, factor on the fitted variance of "isotropic", "spectral" and "local". If None,
-            the prior's own, found by calibration on its own draws; 1 for "local", 3 where "auto"
-            chose it.
+            the prior's own, found by calibration on its own draws; 1 for "local" named here. Fresh
+            noise makes states that are worse than those that a width was fitted on, so that
+            κ is above 1, and the smaller the fewer the levels.
         renoise: "fresh" is the paper's x_{t−1} ~ N(x0|y, σ_{t−1}²), which forgets x_t; "bridge"
             draws x_{t−1} given both x0|y and x_t, the reverse diffusion guided by the data:
             x_{t−1} ~ N(q x_t + (1 − q) x0|y, σ_{t−1}² (1 − q)), q = (σ_{t−1}/σ_t)². Its error
@@ -89,7 +86,7 @@ class DAPS(Sampler):
         prior: Prior,
         conditional: str | conditionals.Conditional = "auto",
         kernel: str | kernels.Kernel = "auto",
-        levels: int = 50,
+        levels: int | None = None,
         sigma_max: float | None = None,
         sigma_min: float | None = None,
         sweeps: int = 1,
@@ -105,7 +102,7 @@ class DAPS(Sampler):
         self.chosen = conditional == "auto"
         if self.chosen and renoise == "fresh" and isinstance(self.conditional, FittedWidth):
             local = isinstance(self.conditional, conditionals.LocalWidth)
-            self.conditional.inflate = LOCAL_FRESH if local else float(prior.inflate)
+            self.conditional.inflate = float(prior.local_inflate if local else prior.inflate)
         if inflate is not None:
             if not isinstance(self.conditional, FittedWidth):
                 raise ConfigError(
@@ -137,7 +134,7 @@ class DAPS(Sampler):
         self.sigmas = edm_grid(
             positive(prior.sigma_max if sigma_max is None else sigma_max, "sigma_max"),
             positive(prior.sigma_min if sigma_min is None else sigma_min, "sigma_min"),
-            at_least(1, whole(levels, "levels"), "levels"),
+            at_least(1, whole(prior.levels if levels is None else levels, "levels"), "levels"),
             positive(rho, "rho"),
         )
 

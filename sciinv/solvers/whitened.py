@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciinv.covariances import Covariance
+from sciinv.covariances import Covariance, Fourier, Pixelwise
 from sciinv.solvers.conjugate import cg_steps, conjugate_gradient
 from sciinv.solvers.linearised import Linearised
 
@@ -64,28 +64,35 @@ class Whitened:
         symbol: Tensor | None = None,
     ) -> None:
         self.lin, self.c, self.like, self.temper = lin, covariance, like, temper
+        self.root = _root(covariance, like)
         self.gain: Tensor | None = None
         typical = covariance.typical_spectrum(like)
         if symbol is not None and typical is not None:
             scale, power = typical
-            self.gain = 1.0 / (1.0 + scale * power * symbol / temper)
+            self.gain = self.root.diagonal(1.0 / (1.0 + scale * power * symbol / temper))
 
     def matvec(self, z: Tensor) -> Tensor:
         """Return M z."""
-        return z + self.c.sqrt_t(self.lin.normal(self.c.sqrt(z))) / self.temper
+        return z + self.root.transposed(self.lin.normal(self.root(z))) / self.temper
 
     def precondition(self, r: Tensor) -> Tensor:
         """Return P r."""
-        return r if self.gain is None else filtered(self.gain, r)
+        return r if self.gain is None else self.root.scaled(self.gain, r)
 
     def energy(self, r: Tensor, iterations: int) -> float:
         """Return min ½ zᵀ M z − zᵀ b over `iterations` steps, summed over the lanes."""
-        b = self.c.sqrt_t(self.lin.adjoint(r, self.like))
+        b = self.root.transposed(self.lin.adjoint(r, self.like))
         z, residual = cg_steps(self.matvec, b, self.precondition, iterations)
         return -0.5 * float((z * (b + residual)).sum())
 
     def solve(
-        self, r: Tensor, scale: float, tol: float, max_iter: int, nats: float | None = None
+        self,
+        r: Tensor,
+        scale: float,
+        tol: float,
+        max_iter: int,
+        nats: float | None = None,
+        expected: int = 0,
     ) -> tuple[Tensor, Tensor, int]:
         """Return d, its error ÷ `scale` in the worst band of frequency per lane [B], iterations.
 
@@ -96,24 +103,25 @@ class Whitened:
             max_iter: Most iterations.
             nats: What ½ eᵀ M e may be of an error e besides, where residuals decide on more than
                 the image: what they lack reads as noise. Up to `max_iter`, and no error beyond.
+            expected: Iterations of the last solve like this, see `conjugate_gradient`.
         """
         bands = Bands(self.like)
         last: Tensor | None = None
-        before = torch.zeros_like(self.like)
+        before: Tensor | float = 0.0
         energies: list[Tensor] = []
 
         def error(z: Tensor, residual: Tensor, step: int) -> Tensor | None:
             nonlocal last, before
             if step % EVERY:
                 return None
-            change = bands(self.c.sqrt(z - before))
+            change = bands(self.root(z - before))
             ratio = (
                 0.5 * torch.ones_like(change) if last is None else change / last.clamp_min(1e-30)
             )
             ratio = ratio.clamp(0.0, 0.9)
             left = change * ratio / (1 - ratio)
             if self.gain is not None:
-                left = torch.minimum(left, bands(self.c.sqrt(self.precondition(residual))))
+                left = torch.minimum(left, bands(self.root(self.precondition(residual))))
             last, before = change, z
             if nats is None:
                 return left.amax(1) / scale
@@ -125,11 +133,83 @@ class Whitened:
                 more = tol * (gain.clamp_min(0) * fall / (1 - fall) / nats).clamp_max(2.0)
             return torch.maximum(left.amax(1) / scale, more.to(left))
 
-        b = self.c.sqrt_t(self.lin.adjoint(r, self.like))
+        b = self.root.transposed(self.lin.adjoint(r, self.like))
         z, left, iterations = conjugate_gradient(
-            self.matvec, b, tol, max_iter, self.precondition, error=error
+            self.matvec, b, tol, max_iter, self.precondition, error=error, expected=expected
         )
-        return self.c.sqrt(z), left, iterations
+        return self.root(z), left, iterations
+
+
+class _Pixels:
+    """L of a covariance whose coordinates are those of an image."""
+
+    def __init__(self, covariance: Covariance) -> None:
+        self.c = covariance
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return L z."""
+        return self.c.sqrt(z)
+
+    def transposed(self, v: Tensor) -> Tensor:
+        """Return Lᵀ v."""
+        return self.c.sqrt_t(v)
+
+    def diagonal(self, gain: Tensor) -> Tensor:
+        """Return g(k) as `scaled` takes it."""
+        return gain
+
+    def scaled(self, gain: Tensor, z: Tensor) -> Tensor:
+        """Return F⁻¹ g F z."""
+        return filtered(gain, z)
+
+
+class _Waves:
+    """L = s F⁻¹ √K of coordinates that are Fourier coefficients: one transform a product, not two.
+
+    z are the real and imaginary parts of an image's orthonormal half-plane transform, the columns
+    that stand for two times √2, so that a sum of squares is that of the image; what is diagonal in
+    Fourier costs no transform at all.
+    """
+
+    def __init__(self, sd: Tensor | None, power: Tensor, like: Tensor) -> None:
+        self.size = like.shape[-2:]
+        w = like.shape[-1]
+        twice = torch.full((w // 2 + 1,), 2.0, dtype=like.dtype, device=like.device)
+        twice[0] = 1.0
+        if w % 2 == 0:
+            twice[-1] = 1.0
+        self.sd = sd
+        power = power.to(like).expand(*power.shape[:-2], *self.size)
+        amplitude = power[..., : w // 2 + 1].sqrt()
+        self.into, self.out = amplitude * twice.sqrt(), amplitude / twice.sqrt()
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return L z."""
+        k = torch.view_as_complex(z) * self.out
+        x = torch.fft.irfft2(k, s=self.size, norm="ortho")
+        return x if self.sd is None else self.sd * x
+
+    def transposed(self, v: Tensor) -> Tensor:
+        """Return Lᵀ v."""
+        k = torch.fft.rfft2(v if self.sd is None else self.sd * v, norm="ortho")
+        return torch.view_as_real(k * self.into)
+
+    def diagonal(self, gain: Tensor) -> Tensor:
+        """Return g(k) as `scaled` takes it."""
+        return gain.expand(*gain.shape[:-2], *self.size)[..., : self.size[1] // 2 + 1, None]
+
+    def scaled(self, gain: Tensor, z: Tensor) -> Tensor:
+        """Return g z."""
+        return gain * z
+
+
+def _root(covariance: Covariance, like: Tensor) -> _Pixels | _Waves:
+    """Return L in the coordinates in which it is cheapest."""
+    if isinstance(covariance, Pixelwise) and covariance.correlation is not None:
+        return _Waves(covariance.sd, covariance.correlation.power, like)
+    if isinstance(covariance, Fourier):
+        return _Waves(None, covariance.power, like)
+    return _Pixels(covariance)
 
 
 class Bands:

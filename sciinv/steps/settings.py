@@ -14,7 +14,7 @@ from sciinv.config import Sampler
 from sciinv.errors import ConfigError
 from sciinv.priors.base import Prior as DiffusionPrior
 from sciinv.priors.draws import prior_draws
-from sciinv.samplers.daps import DAPS, LOCAL_FRESH
+from sciinv.samplers.daps import DAPS
 from sciinv.steps.build import method
 
 
@@ -79,6 +79,6 @@ def find(
     truths: Tensor = prior_draws(model, count, shape, seed)
     if device is not None:
         truths = truths.to(device)
-    start = float(own.conditional.inflate) or LOCAL_FRESH
+    start = float(own.conditional.inflate)
     out = find_inflate(build, physics, truths, start, seed)
     return {"inflate": out.inflate, "inflate_search": out.row()}

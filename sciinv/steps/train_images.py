@@ -312,7 +312,7 @@ def _calibrate(stored: Path, budget: float, each: float, work: Path, seed: int, 
         say(f"  {what}: {value}")
     kappa = json.loads(place.read_text())["samplers"]["sciinv"]["settings"]["inflate"]
     prior = files.load(stored)
-    prior.inflate = float(kappa)
+    prior.local_inflate, prior.levels = float(kappa), LEVELS
     prior.metadata["calibration"] = dict(rows[0][1])
     files.save(prior, stored, storage=torch.float16)
 

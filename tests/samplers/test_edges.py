@@ -101,7 +101,7 @@ def test_what_is_no_integer_names_no_stream(value):
                 "sigma_max": (0, -1, "x", float("nan")),
                 "sigma_min": (0, float("inf")),
                 "micro_batch": (0, 2.7, -2),
-                "levels": ("abc", 0, 2.5, None),
+                "levels": ("abc", 0, 2.5),
                 "rho": (-7, 0),
                 "sweeps": (0, 1.5),
             }.items()

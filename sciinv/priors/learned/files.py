@@ -185,6 +185,8 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
             name=header.pop("name"),
             high=high,
             inflate=float(header.pop("inflate", 1.0)),
+            levels=int(header.pop("levels", LearnedPrior.levels)),
+            local_inflate=float(header.pop("local_inflate", LearnedPrior.local_inflate)),
             metadata=header,
         )
     except (KeyError, TypeError) as error:

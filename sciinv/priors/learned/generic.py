@@ -70,6 +70,8 @@ def _like(prior: LearnedPrior, offset: float, scale: float, high: HighSpec | Non
         name=prior.name,
         high=high,
         inflate=prior.inflate,
+        levels=prior.levels,
+        local_inflate=prior.local_inflate,
         metadata=metadata,
     )
     out.network = prior.network
@@ -119,6 +121,8 @@ def complex_of(prior: LearnedPrior, phase: bool = True) -> LearnedPrior:
         units=prior.units,
         name=f"{prior.name}-complex",
         inflate=prior.inflate,
+        levels=prior.levels,
+        local_inflate=prior.local_inflate,
         metadata={k: v for k, v in prior.metadata.items() if k not in ("local", "calibration")},
     )
     out.network.load_state_dict(prior.network.state_dict())

@@ -208,6 +208,8 @@ class LearnedPrior(Prior):
         widths: Fitted widths of p(x0 | x_t) in physical units, or None.
         local: Fitted local widths, in physical units, or None.
         inflate: Factor on the fitted variances, found by calibration.
+        levels: Annealing levels that suffice, found by calibration.
+        local_inflate: Factor on the variances of the local widths at these levels.
         metadata: Everything else the file says (data, licence, training).
 
     References:
@@ -227,6 +229,8 @@ class LearnedPrior(Prior):
         widths: FittedWidths | None = None,
         local: LocalWidths | None = None,
         inflate: float = 3.0,
+        levels: int = Prior.levels,
+        local_inflate: float = Prior.local_inflate,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -245,7 +249,8 @@ class LearnedPrior(Prior):
         self.sigma_data = c.sigma_data * c.scale
         self.typical = (c.offset, self.sigma_data)
         self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
-        self.widths, self.local, self.inflate = widths, local, inflate
+        self.widths, self.local = widths, local
+        self.inflate, self.levels, self.local_inflate = inflate, levels, local_inflate
         self.metadata = dict(metadata or {})
         self.requires_grad_(False)
         self.eval()
@@ -306,6 +311,8 @@ class LearnedPrior(Prior):
             "fixed_size": self.shape is not None,
             "units": self.units,
             "inflate": self.inflate,
+            "levels": self.levels,
+            "local_inflate": self.local_inflate,
             **({} if self.high_spec is None else {"high": asdict(self.high_spec)}),
             **self.metadata,
         }
