@@ -313,7 +313,8 @@ def benchmark(
     group: Annotated[
         list[str] | None,
         typer.Option(
-            help="gaussian, mixture, large, coils, levy, nonlinear, robust or speed; repeatable."
+            help="gaussian, mixture, large, coils, levy, bipsda, nonlinear, robust or speed; "
+            "repeatable."
         ),
     ] = None,
     sampler: Annotated[

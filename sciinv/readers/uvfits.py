@@ -172,12 +172,12 @@ def read(
         attrs["baselines_within_sites_left_out"] = left
     flux = _flux(table, stated, total_flux_jy, total_flux_sd_jy, told, kind)
     told += looks_sky.doubts(table, None if kind == "visibilities" else flux, field, image_size)
+    number = np.concatenate(groups)
     if kind == "visibilities":
         params["flux_unit_jy"] = 1.0 if flux_unit_jy is None else flux_unit_jy
-        return with_warnings(_visibilities(table, params, attrs), told)
+        return with_warnings(_visibilities(table, number, params, attrs), told)
     params["flux_unit_jy"] = flux[0] if flux_unit_jy is None else flux_unit_jy
     gains = _gains(gain_sd, table.stations) if kind == "amplitudes" else None
-    number = np.concatenate(groups)
     return with_warnings(_closures(table, number, count, gains, flux, params, attrs), told)
 
 
@@ -248,7 +248,7 @@ def _gains(gain_sd: float | dict[str, float], stations: tuple[str, ...]) -> NDAr
     return values
 
 
-def _visibilities(table: VisibilityTable, params: dict, attrs: dict) -> xr.Dataset:
+def _visibilities(table: VisibilityTable, scans: NDArray, params: dict, attrs: dict) -> xr.Dataset:
     y = np.stack([table.vis.real, table.vis.imag])
     return xr.Dataset(
         {
@@ -256,6 +256,8 @@ def _visibilities(table: VisibilityTable, params: dict, attrs: dict) -> xr.Datas
             "u": ("baseline", table.u),
             "v": ("baseline", table.v),
             "noise_sd": ("baseline", table.sigma),
+            "stations": (("baseline", "end"), np.stack([table.station1, table.station2], 1)),
+            "scans": ("baseline", np.unique(scans, return_inverse=True)[1]),
         },
         coords=_row_coords(table),
         attrs=attrs | {"operator": "visibilities", "units": "Jy", "params": json.dumps(params)},

@@ -118,6 +118,25 @@ def test_dataset_goes_through_a_store_to_its_operator(kind, tmp_path):
     assert y32.dtype == torch.float32
 
 
+def test_the_gains_of_each_station_and_scan_can_be_unknown_from_a_file():
+    from sciinv.operators.from_store import from_measurement
+
+    files = [m87("095_lo"), m87("095_hi")]
+    ds = uvfits.read(files, kind="visibilities")
+    physics, _ = from_measurement(ds, unknowns={"gain_log_amplitude": 0.2, "gain_phase": 0.5})
+    scan, ends = ds["scans"].values, ds["stations"].values
+    seen = sum(len(np.unique(ends[scan == number])) for number in np.unique(scan))
+    size = {u.name: u.size for u in physics.unknowns}
+    assert size == {"gain_log_amplitude": seen, "gain_phase": seen - len(np.unique(scan))}
+    # each file, here a band, has gains of its own, and no scan holds two times
+    assert all(np.ptp(ds["time"].values[scan == number]) == 0 for number in np.unique(scan))
+    each = [uvfits.read(f, kind="visibilities")["scans"].values for f in files]
+    assert len(np.unique(scan)) == sum(len(np.unique(one)) for one in each)
+    x = torch.rand(1, 1, 64, 64)
+    zero = torch.zeros(1, sum(size.values()))
+    torch.testing.assert_close(physics.at(zero).A(x), physics.A(x))
+
+
 @pytest.mark.parametrize("kind", ["closures", "amplitudes"])
 def test_chi2_of_a_simulated_ring_on_m87_coverage_is_one(kind, tmp_path):
     """Through a UVFITS file: M87's coverage and noise, station gains, a crescent of 0.6 Jy."""

@@ -14,7 +14,7 @@ sampling algorithms", ICLR 2026 (arXiv 2509.12821); operators and constants here
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciinv import metrics
+from sciinv import likelihoods, metrics
 from sciinv.calibration.benchmark.linear import Matrix, Row
 from sciinv.calibration.diagnostics import sliced_wasserstein
 from sciinv.calibration.figures import LEVELS
@@ -31,6 +31,8 @@ from sciinv.errors import SciinvError
 from sciinv.priors.scales import gibbs
 from sciinv.priors.scales.laws import BernoulliLaplace, Laplace, Law, Normal, StudentT
 from sciinv.priors.scales.prior import ScaleMixture
+from sciinv.problem import Problem
+from sciinv.samplers import DAPS
 from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams
 
@@ -46,6 +48,7 @@ LAWS: dict[str, Callable[[], Law]] = {
 }
 OPERATORS = ("identity", "deconvolution", "imputation", "Fourier")
 _BURN = 300  # sweeps of the reference before its draws are taken
+_TOGETHER = 100  # signals whose chains are lanes of one
 
 
 @dataclass(frozen=True)
@@ -152,18 +155,15 @@ def levy_case(
     rng = np.random.default_rng(seed)
     shares, covered, kept, nfe, failures = [], [], [], [], 0
     start = time.process_time()
-    for k in range(signals):
-        try:
-            post = make(c.prior).sample(data[k : k + 1], c.physics, draws=draws, seed=seed + k)
-        except SciinvError:
+    for k, (x, calls) in enumerate(_each(c, data, make, draws, seed)):
+        if x is None:
             failures += 1
             continue
-        x = torch.as_tensor(post["image"].values).double().reshape(draws, SAMPLES)
         log_p = log_posterior(c, torch.cat([truths[k : k + 1], x]), data[k])
         higher = float((log_p[1:] > log_p[0]).sum()) + rng.random()
         shares.append(higher / (draws + 1))
         covered.append(metrics.coverage(x.numpy(), truths[k].numpy(), LEVELS, seed=k))
-        nfe.append(float(post["nfe"].mean()))
+        nfe.append(calls)
         kept.append((x.numpy(), truths[k].numpy()))
     seconds = (time.process_time() - start) / (signals * draws)
     pairs = [_compared(c, data[k], make, seed + k) for k in range(compared)]
@@ -185,6 +185,50 @@ def levy_case(
         "seconds": seconds,
         "failures": failures,
     }
+
+
+def _each(
+    c: Cell, data: Tensor, make: Callable[[Any], Sampler], draws: int, seed: int
+) -> Iterator[tuple[Tensor | None, float]]:
+    """Yield the draws [draws, 64] of each signal and the calls they took; None after an error.
+
+    The chains of a hundred signals are lanes of one where that is DAPS: the
+    streams, and so the draws to rounding, are those of one signal at a time, and a pair of sparse
+    coefficients is drawn for all lanes at once.
+    """
+    for first in range(0, len(data), _TOGETHER):
+        part = data[first : first + _TOGETHER]
+        seeds = range(seed + first, seed + first + len(part))
+        sampler = make(c.prior)
+        if isinstance(sampler, DAPS) and not sampler.retries:  # its lanes know nothing of others
+            try:
+                yield from _together(c, part, sampler, draws, seeds)
+                continue
+            except SciinvError:
+                pass  # one of them fails: each alone says which
+        for y, own in zip(part, seeds, strict=True):
+            try:
+                post = make(c.prior).sample(y[None], c.physics, draws=draws, seed=own)
+            except SciinvError:
+                yield None, 0.0
+                continue
+            x = torch.as_tensor(post["image"].values).double().reshape(draws, SAMPLES)
+            yield x, float(post["nfe"].mean())
+
+
+@torch.no_grad()
+def _together(
+    c: Cell, data: Tensor, sampler: Sampler, draws: int, seeds: Sequence[int]
+) -> list[tuple[Tensor, float]]:
+    """Return the draws of each signal, `draws` lanes of one chain."""
+    like = torch.zeros(len(data) * draws, *SHAPE, dtype=data.dtype)
+    problem = Problem.of(data[:1], c.physics, likelihoods.of(c.physics), like)
+    problem = problem.with_data(data.repeat_interleave(draws, 0))
+    # The keys that `Sampler.sample` gives the draws of one item.
+    streams = Streams([(s, 0, d) for s in seeds for d in range(draws)], stock=True)
+    x, stats = sampler.chain(problem, streams, like, lambda level: None)
+    nfe = torch.as_tensor(stats["nfe"]).double().mean()
+    return [(part, float(nfe)) for part in x.double().reshape(-1, draws, SAMPLES)]
 
 
 def _compared(c: Cell, y: Tensor, make: Callable[[Any], Sampler], seed: int) -> tuple[float, float]:

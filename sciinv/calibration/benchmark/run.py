@@ -115,6 +115,7 @@ def table(rows: list[Row]) -> str:
         ("mixture", "Mixtures of 6 Gaussians in 8 dimensions, 3 measurements"),
         ("large", "Mixtures of 25 Gaussians in 64 dimensions, 2 projections 60° apart, β = 0.5"),
         ("coils", "Complex mixtures of 6 in 8 × 8 pixels under coils, a third of the lines"),
+        ("bipsda", "BIPSDA: a mixture of 3 in 10 dimensions (arXiv 2503.03007)"),
         ("nonlinear", "Nonlinear operators on the 8-dimensional mixtures"),
     ):
         part = [r for r in rows if r["group"] == group]

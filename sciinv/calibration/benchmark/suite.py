@@ -5,6 +5,7 @@ mixture    random mixtures in 8 dimensions: sliced Wasserstein distance to exact
 large      64-dimensional mixtures of 25 components under two noisy projections
 coils      complex 8 × 8 mixtures of 6 under 2 and 4 coils, a third of the lines
 levy       signals of independent increments, six laws × four operators, against Gibbs samples
+bipsda     a mixture of 3 in 10 dimensions: inpainting, x-ray counts, phase retrieval
 nonlinear  phase retrieval, Poisson counts and closure phases, against tempered references
 robust     a thousand nonlinear problems, few draws each: errors and numbers that are not finite
 speed      seconds a draw beside the released settings, in turns in one run
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from sciinv.calibration.benchmark import bipsda
 from sciinv.calibration.benchmark.foreign import default
 from sciinv.calibration.benchmark.levy import LAWS, OPERATORS, levy_case
 from sciinv.calibration.benchmark.linear import (
@@ -34,7 +36,7 @@ from sciinv.priors.gaussian import Gaussian
 from sciinv.samplers import DAPS, Particles
 from sciinv.samplers.base import Sampler
 
-GROUPS = ("gaussian", "mixture", "large", "coils", "levy", "nonlinear", "robust", "speed")
+GROUPS = ("gaussian", "mixture", "large", "coils", "levy", "bipsda", "nonlinear", "robust", "speed")
 
 
 def samplers_of(draws: int) -> dict[str, Callable[[Any], Sampler]]:
@@ -108,6 +110,8 @@ def suite(
     for name in ("the default", "particles, 50 levels"):
         yield from _coils(name, makers[name], full, draws)
     yield from _levy("the default", lambda p: DAPS(p, micro_batch=9), full)
+    for name in ("the default", "particles, 50 levels"):
+        yield from _bipsda(name, makers[name], full, draws)
     for kind in KINDS:
         for name in ("particles, 50 levels", "tweedie DAPS, 50 levels"):
             for seed in range((20 if "particles" in name else 10) if full else 1):
@@ -146,6 +150,7 @@ def _of(
             yield "large", f"{name}; problem {seed}", partial(mixture_case, problem, draws, make)
         yield from _coils(name, make, full, draws)
         yield from _levy(name, make, full)
+        yield from _bipsda(name, make, full, draws)
         for kind in KINDS:
             for seed in range(20 if full else 1):
                 case = partial(nonlinear_case, kind, seed, draws, make)
@@ -172,6 +177,16 @@ def _levy(
         for kind in OPERATORS if full else ("identity",):
             case = partial(levy_case, law, kind, make, 1000 if full else 4, 9, 2 if full else 1)
             yield "levy", f"{name}; {law}, {kind}", case
+
+
+def _bipsda(
+    name: str, make: Callable[[Any], Sampler], full: bool, draws: int
+) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+    """Yield ten truths of each problem, one in small."""
+    for kind in bipsda.PROBLEMS:
+        for seed in range(10 if full else 1):
+            case = partial(bipsda.bipsda_case, kind, seed, draws, make)
+            yield "bipsda", f"{kind}; {name}; problem {seed}", case
 
 
 def _small_groups(prior: Any) -> Sampler:
