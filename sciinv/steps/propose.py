@@ -174,12 +174,12 @@ def _prior(seen: Seen, asked: str | None) -> tuple[str | dict[str, Any], str, tu
                 remedy="choose another prior, or --prior gaussian; `sciinv train` makes one from "
                 "your own images",
             )
-        return asked, "as asked; it fits the image's shape, unit and pixel", ()
+        return asked, f"as asked; it fits the image's shape and unit{_beside(asked, seen)}", ()
     others: list[str] = []
     for path in shipped_priors() if asked is None else ():
         reason = _misfit(path, seen)
         if reason is None:
-            return path, "its unit, channels and pixel fit the image", tuple(others)
+            return path, f"its unit and channels fit the image{_beside(path, seen)}", tuple(others)
         others.append(f"{path}: {reason}")
     why = "as asked" if asked else "no shipped prior fits"
     if asked != "gaussian":
@@ -232,6 +232,15 @@ def _misfit(path: str, seen: Seen) -> str | None:
         if not 0.67 < ratio < 1.5:
             return f"its pixel is {pixel['side']} {pixel['unit']}, the image's {side:.3g}"
     return None
+
+
+def _beside(path: str, seen: Seen) -> str:
+    """Return what is to be said of the pixel of a prior that fits."""
+    assert seen.image is not None
+    pixel = _pixel_of(path)
+    if pixel and pixel.get("unit") == seen.image.axis_units:
+        return ", and so does its pixel"
+    return ". Whether its pixel does is not known: one of them is not told in a unit of length"
 
 
 def _pixel_of(path: str) -> dict[str, Any] | None:

@@ -152,3 +152,18 @@ def test_a_folder_of_anything_is_refused_in_words(
             invoke(*command)
         assert caught.value.remedy
         assert not (tmp_path / "here/m.zarr").exists()
+
+
+def test_a_pixel_that_nobody_told_is_not_said_to_fit(monkeypatch):
+    from types import SimpleNamespace
+
+    from sciinv.steps import propose
+
+    seen = SimpleNamespace(image=SimpleNamespace(axis_units="mm"))
+    for pixel, said in (
+        ({"side": 1.0, "unit": "mm"}, ", and so does its pixel"),
+        ({"side": 1.0, "unit": "pixel"}, "not known"),
+        (None, "not known"),
+    ):
+        monkeypatch.setattr(propose, "_pixel_of", lambda path, pixel=pixel: pixel)
+        assert said in propose._beside("prior.safetensors", seen)
