@@ -201,8 +201,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         grid, maps = self._to_grid(x), self._complex_maps(x)
         out = x.new_empty(len(x), *self.measurement_spec.shape)
         for b, c in self._blocks(x):
-            k = self._transform(_weighted(grid[b], maps[:, c])).flatten(-2)
-            k = k if self._every else k.index_select(-1, self._position)
+            k = self._sampled(_weighted(grid[b], maps[:, c]))
             out[b, 0, c] = k.real
             out[b, 1, c] = k.imag
         return out
@@ -212,11 +211,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         maps = self._complex_maps(y)
         total = maps.new_zeros(len(y), len(maps), *self.grid)
         for b, c in self._blocks(y):
-            k = torch.complex(y[b, 0, c], -y[b, 1, c])
-            if not self._every:
-                lines = k.new_zeros(*k.shape[:2], self._lines_shape[0] * self._lines_shape[1])
-                k = lines.index_copy_(-1, self._position, k)
-            z = self._transform_adjoint(k.unflatten(-1, self._lines_shape))
+            z = self._placed(torch.complex(y[b, 0, c], -y[b, 1, c]))
             _accumulate(total[b], maps[:, c], z)
         return self._from_conjugate(total)
 
@@ -231,6 +226,18 @@ class MultiCoilMRI(Declared, LinearPhysics):
             torch.view_as_real(k).mul_(kept)
             _accumulate(total[b], maps[:, c], torch.fft.fftn(k, dim=axes, norm="ortho"))
         return self._from_conjugate(total)
+
+    def _sampled(self, z: Tensor) -> Tensor:
+        # M F z of coil images [B, coil, H, W], [B, coil, sample].
+        k = self._transform(z).flatten(-2)
+        return k if self._every else k.index_select(-1, self._position)
+
+    def _placed(self, k: Tensor) -> Tensor:
+        # The conjugate of Fᴴ Mᵀ k̄ of samples [B, coil, sample], [B, coil, H, W].
+        if not self._every:
+            lines = k.new_zeros(*k.shape[:2], self._lines_shape[0] * self._lines_shape[1])
+            k = lines.index_copy_(-1, self._position, k)
+        return self._transform_adjoint(k.unflatten(-1, self._lines_shape))
 
     def _transform(self, z: Tensor) -> Tensor:
         # F z on the sampled lines only.

@@ -49,7 +49,7 @@ LEVELS = (0.5, 0.8, 0.9)
 
 
 def sampler() -> samplers.DAPS:
-    """Return the sampler of workflows/configs/main.yaml, with κ = 2 and 60 levels (there 3, 40)."""
+    """Return the sampler of the main example, with κ = 2 and 60 levels (there 2.5, 24)."""
     prior = priors.load(PRIOR)
     return samplers.DAPS(prior, conditional="local", inflate=2, levels=60, sigma_max=1)
 
@@ -99,16 +99,21 @@ def best(
     return out
 
 
+def left_out(mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the samples to predict: half of all, and half of those around the calibration."""
+    centre = np.zeros_like(mask)
+    centre[mri_coils.calibration_region(mask)] = True
+    half = np.random.default_rng(SEED).random(mask.shape) < 0.5
+    return {"all": mask & half, "around": mask & half & ~centre}
+
+
 def predict(draws: int) -> None:
     """Leave out half of the measured samples, or half of those around the calibration region."""
     data = readers.find("kspace")(KSPACE)
     physics, y = operators.from_measurement(data)
     mask, maps = physics.mask.numpy(), physics.coil_maps.numpy()
     noise = float(data["noise_sd"][0])
-    centre = np.zeros_like(mask)
-    centre[mri_coils.calibration_region(mask)] = True
-    half = np.random.default_rng(SEED).random(mask.shape) < 0.5
-    for name, out_mask in {"all": mask & half, "around": mask & half & ~centre}.items():
+    for name, out_mask in left_out(mask).items():
         done = OUT / f"predict-{name}.json"
         if done.is_file():
             continue

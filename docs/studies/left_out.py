@@ -14,30 +14,23 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import torch
+from compare_brains import KSPACE, PRIOR, SEED, left_out
 
 from sciinv import operators, priors, readers, samplers
-from sciinv.operators.parts import mri_coils
-
-SEED = 2026
 
 
 def main(draws: int) -> None:
     """Print a row per mask."""
-    data = readers.find("kspace")(Path("data/mri/cartesian_ksp.npy"))
+    data = readers.find("kspace")(KSPACE)
     physics, y = operators.from_measurement(data)
-    prior = priors.load("data/priors/mri.safetensors")
+    prior = priors.load(PRIOR)
     mask, maps = physics.mask.numpy(), physics.coil_maps.numpy()
     noise = float(data["noise_sd"][0])
-    centre = np.zeros_like(mask)
-    centre[mri_coils.calibration_region(mask)] = True
-    half = np.random.default_rng(SEED).random(mask.shape) < 0.5
     print("| left out | samples kept, left out | χ² of the prediction | noise scale | "
           "χ² of draws on what was kept | CPU s a draw |\n|---|---|---|---|---|---|")  # fmt: skip
-    for name, out in {"all": mask & half, "around": mask & half & ~centre}.items():
+    for name, out in left_out(mask).items():
         inside, outside = (
             operators.load("mri", mask=m, coil_maps=maps, noise_sd=noise, units=data.attrs["units"])
             for m in (mask & ~out, out)

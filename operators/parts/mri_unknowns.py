@@ -207,21 +207,16 @@ class ScanAt(Declared, LinearPhysics):
         scan, out = self.scan, []
         for b in self._lanes(grid):
             some = maps[b] if len(maps) > 1 else maps
-            k = scan._transform(some.to(grid) * grid[b]).flatten(-2)
-            k = k if scan._every else k.index_select(-1, scan._position)
+            k = scan._sampled(some.to(grid) * grid[b])
             out.append(torch.stack([k.real, k.imag], 1))
         return torch.cat(out)
 
     def _coil_images(self, y: Tensor) -> Tensor:
         """Return Fᴴ Mᵀ y of each coil, on the grid, complex [B, coil, H, W]."""
-        scan, out = self.scan, []
-        for b in self._lanes(y[:, 0]):
-            k = torch.complex(y[b, 0], -y[b, 1])
-            if not scan._every:
-                lines = k.new_zeros(*k.shape[:2], scan._lines_shape[0] * scan._lines_shape[1])
-                k = lines.index_copy_(-1, scan._position, k)
-            out.append(scan._transform_adjoint(k.unflatten(-1, scan._lines_shape)))
-        return torch.cat(out).conj()
+        lanes = self._lanes(y[:, 0])
+        return torch.cat(
+            [self.scan._placed(torch.complex(y[b, 0], -y[b, 1])) for b in lanes]
+        ).conj()
 
     def _turned(self, y: Tensor, *, back: bool = False) -> Tensor:
         """Return y times e^{iφ}, or e^{−iφ}."""

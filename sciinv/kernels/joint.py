@@ -20,8 +20,8 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.covariances import Implicit
-from sciinv.errors import ConfigError
 from sciinv.kernels.chain import Chain
+from sciinv.kernels.parameters import need_gaussian
 from sciinv.kernels.reduced import ACCEPTANCE, HALVINGS, SMALLEST
 from sciinv.problem import per_lane
 from sciinv.seeds import Streams
@@ -42,33 +42,26 @@ def draw(
     before: Tensor | None,
     moments: Moments,
     streams: Streams,
-    temper: float,
     early: bool,
-) -> tuple[Tensor, Tensor]:
-    """Draw image and parameters together; `at.theta` becomes the new one.
+) -> Tensor:
+    """Draw the parameters together with an image; `at.theta` becomes the new one.
 
     Args:
         at: The unknowns at their last values.
         before: The last level's x0; None at the first.
         moments: The model of p(x0 | x_t).
         streams: One random stream per lane.
-        temper: Factor on the noise variance.
         early: Whether the chain starts at the mode and its first proposal is taken, as the last
             level's state may be far from it; else it goes on from that state.
 
     Returns:
-        x0, and the share of proposals taken, [B].
+        The share of proposals taken, [B]. The image is not handed out: it is drawn anew given θ.
 
     Raises:
         ConfigError: p(x0 | x_t) is no Gaussian.
     """
-    if moments.gradient is not None:
-        raise ConfigError(
-            "Instrument parameters need a Gaussian p(x0 | x_t)",
-            got="conditional='score'",
-            remedy="use another conditional, or an operator without unknowns",
-        )
-    model = mode(at, moments, temper)
+    need_gaussian(moments)
+    model = mode(at, moments)
     centre = model.physical(model.v + model.step(None))
     early = early or before is None
     start = centre if early or before is None else (before, at.theta.to(before))
@@ -92,10 +85,10 @@ def draw(
         log_b = (log_b + change).clamp(SMALLEST, 0.0)
     x, theta, _ = chain.state
     at.theta = theta.to(at.theta)
-    return x, chain.stats()["acceptance"].to(x)
+    return chain.stats()["acceptance"].to(x)
 
 
-def mode(at: Unknowns, moments: Moments, temper: float) -> Model:
+def mode(at: Unknowns, moments: Moments) -> Model:
     """Return the model at the mode of p(x0, θ | x_t, y), found from x0 = m and the last θ.
 
     Gauss–Newton steps, halved until they descend. A lane that has arrived stands still, whatever
@@ -104,7 +97,7 @@ def mode(at: Unknowns, moments: Moments, temper: float) -> Model:
     mean, sd = (part.to(moments.mean) for part in at.prior())
     t = (at.theta.to(moments.mean) - mean) / sd
     v = torch.cat([torch.zeros_like(moments.mean).flatten(1), t], 1)
-    model = Model(at, moments, temper, v)
+    model = Model(at, moments, v)
     best = model.energy(v)
     active = torch.ones_like(best, dtype=torch.bool)
     for _ in range(NEWTON):
@@ -124,7 +117,7 @@ def mode(at: Unknowns, moments: Moments, temper: float) -> Model:
                 break
             size *= 0.5
         arrived = linear | ~moved
-        model = Model(at, moments, temper, v)
+        model = Model(at, moments, v)
         active = active & ~arrived
         if not bool(active.any()):
             break
@@ -134,12 +127,12 @@ def mode(at: Unknowns, moments: Moments, temper: float) -> Model:
 class Model:
     """The data linearised at v* = (z*, t*), [B, D + P], where image and parameters are N(0, I)."""
 
-    def __init__(self, at: Unknowns, moments: Moments, temper: float, v: Tensor) -> None:
-        self.at, self.temper, self.v = at, temper, v
+    def __init__(self, at: Unknowns, moments: Moments, v: Tensor) -> None:
+        self.at, self.v = at, v
         self.m, self.c = moments.mean, moments.covariance
         self.mean, self.sd = (part.to(self.m) for part in at.prior())
         self.x, self.theta = self.physical(v)
-        problem = at.problem(self.theta, temper)
+        problem = at.problem(self.theta)
         self.y, self.likelihood = problem.y, problem.likelihood
         self.lin, self.u = problem.linearise(self.x)
         self.e = self.likelihood.whiten(self.likelihood.difference(self.y, self.u), self.u)
@@ -151,7 +144,7 @@ class Model:
         self.gain: Tensor | None = None
         if self._dense is None and typical is not None:
             scale, power = typical
-            self.gain = 1.0 / (1.0 + scale * power * problem.symbol(self.lin, self.m) / temper)
+            self.gain = 1.0 / (1.0 + scale * power * problem.symbol(self.lin, self.m))
 
     def split(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return z, as images, and t."""

@@ -33,6 +33,16 @@ NEWTON, MOVES = 3, 4  # steps to the mode of δ, and proposals around it
 TOL, ITERATIONS = 1e-2, 40  # of the solve for V, which need not be exact
 
 
+def need_gaussian(moments: Moments) -> None:
+    """Raise `ConfigError` where p(x0 | x_t) is known by its score alone."""
+    if moments.gradient is not None:
+        raise ConfigError(
+            "Instrument parameters need a Gaussian p(x0 | x_t)",
+            got="conditional='score'",
+            remedy="use another conditional, or an operator without unknowns",
+        )
+
+
 def move(
     at: Unknowns,
     x0: Tensor,
@@ -59,12 +69,7 @@ def move(
     Raises:
         ConfigError: p(x0 | x_t) is no Gaussian.
     """
-    if moments.gradient is not None:
-        raise ConfigError(
-            "Instrument parameters need a Gaussian p(x0 | x_t)",
-            got="conditional='score'",
-            remedy="use another conditional, or an operator without unknowns",
-        )
+    need_gaussian(moments)
     line = Line(at, x0, moments.mean if before is None else before, moments, temper)
     delta = torch.zeros_like(at.theta)
     value = line.energy(delta)

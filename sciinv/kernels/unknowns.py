@@ -110,8 +110,7 @@ class Unknowns:
         if not self.together:
             return {}
         early = level.progress < EARLY
-        _, taken = joint.draw(self, before, moments, streams, 1.0, early)
-        return {"unknowns_acceptance": taken}
+        return {"unknowns_acceptance": joint.draw(self, before, moments, streams, early)}
 
     def prior(self) -> tuple[Tensor, Tensor]:
         """Return the prior mean and standard deviation of each parameter, both [P]."""

@@ -174,10 +174,7 @@ class _Waves:
     def __init__(self, sd: Tensor | None, power: Tensor, like: Tensor) -> None:
         self.size = like.shape[-2:]
         w = like.shape[-1]
-        twice = torch.full((w // 2 + 1,), 2.0, dtype=like.dtype, device=like.device)
-        twice[0] = 1.0
-        if w % 2 == 0:
-            twice[-1] = 1.0
+        twice = _half_plane(w).to(like)
         self.sd = sd
         power = power.to(like).expand(*power.shape[:-2], *self.size)
         amplitude = power[..., : w // 2 + 1].sqrt()
@@ -220,10 +217,7 @@ class Bands:
         ky = torch.fft.fftfreq(h)[:, None] * h
         kx = torch.fft.rfftfreq(w)[None] * w
         k = torch.hypot(ky, kx)
-        weight = torch.full_like(k, 2.0)  # a half plane: its inner columns stand for two
-        weight[:, 0] = 1.0
-        if w % 2 == 0:
-            weight[:, -1] = 1.0
+        weight = _half_plane(w).expand_as(k)
         edges = [0.0, *(2.0**j for j in range(1, 20) if 2.0**j < max(h, w)), math.inf]
         masks = [weight * ((k >= a) & (k < b)) for a, b in itertools.pairwise(edges)]
         masks = [m / m.sum() for m in masks if bool(m.any())]
@@ -233,6 +227,15 @@ class Bands:
         """Return [B, bands] of images [B, C, H, W]."""
         power = torch.fft.rfft2(x, norm="ortho").abs().square().mean(1).flatten(1)
         return (power @ self.masks.mT).sqrt()
+
+
+def _half_plane(w: int) -> Tensor:
+    """Return for how many columns of a transform [..., w] each of its half plane stands."""
+    weight = torch.full((w // 2 + 1,), 2.0)
+    weight[0] = 1.0
+    if w % 2 == 0:
+        weight[-1] = 1.0
+    return weight
 
 
 def filtered(gain: Tensor, v: Tensor) -> Tensor:
