@@ -22,6 +22,7 @@ from torch import Tensor
 from sciinv.errors import OperatorError
 from sciinv.operators.base import Declared, Unknown
 from sciinv.registry import close_to
+from sciinv.seeds import whole
 
 KNOWN = ("coil_maps", "line_phase")
 TINY = 1e-12  # keeps 0/0 away where all maps are 0: there they stay 0
@@ -63,13 +64,12 @@ class Scanner:
                 raise _refuse("These coil maps cannot be told from the image",
                               "one set of maps of two coils or more",
                               f"{sets} sets, {coils} coils", "leave coil_maps out")  # fmt: skip
-            if not 1 <= int(order) <= 16:
+            order = whole(order, "map_order")
+            if not 1 <= order <= 16:
                 raise _refuse("The order of the maps' corrections cannot be",
                               "1 … 16", order, "take 4")  # fmt: skip
             self.maps = declared[0]
-            fields = smooth_fields(scan.img_size[1], scan.img_size[2], int(order)).to(
-                self.maps.real
-            )
+            fields = smooth_fields(scan.img_size[1], scan.img_size[2], order).to(self.maps.real)
             fields = torch.fft.ifftshift(scan._pad(fields), dim=(-2, -1))
             self.fields = fields * scan._ramp(self.maps)
             count = 2 * coils * len(fields)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sciinv import priors, samplers
-from sciinv.errors import OperatorError
+from sciinv.errors import ConfigError, OperatorError
 from sciinv.operators.mri import MultiCoilMRI
 from sciinv.operators.parts.mri_coils import simulate_maps
 from sciinv.operators.parts.mri_unknowns import smooth_fields
@@ -174,3 +174,8 @@ def test_unknowns_that_these_data_cannot_know_are_errors_that_say_so():
         scan(unknowns={"line_phase": 0.1}, shots=np.zeros(SIZE[0], dtype=int))
     with pytest.raises(OperatorError, match="1 … 16"):
         scan(unknowns={"coil_maps": 0.1}, map_order=0)
+
+
+def test_an_order_that_is_no_number_is_refused():
+    with pytest.raises(ConfigError, match="map_order is no whole number"):
+        scan(unknowns={"coil_maps": 0.1}, map_order="x")
