@@ -11,7 +11,7 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.parts.specs import ImageSpec, MeasurementSpec, Unknown
+from sciinv.operators.parts.specs import ImageSpec, MeasurementSpec, Unknown, widths_of
 
 __all__ = [
     "Declared",
@@ -25,6 +25,7 @@ __all__ = [
     "declared",
     "image_shape",
     "refuse_data",
+    "widths_of",
 ]
 
 

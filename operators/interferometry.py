@@ -92,7 +92,8 @@ class Visibilities(Declared, LinearPhysics):
             coords={"u": u.numpy(), "v": v.numpy()},
         )
 
-        self.gains = Gains(stations, scans, unknowns, len(u)) if unknowns else None
+        drawn = unknowns not in (None, {})
+        self.gains = Gains(stations, scans, unknowns, len(u)) if drawn else None
         self.unknowns = self.gains.unknowns if self.gains is not None else ()
 
     def at(self, theta: Tensor) -> ArrayAt:

@@ -107,7 +107,8 @@ class MultiCoilMRI(Declared, LinearPhysics):
         self.measurement_spec = MeasurementSpec(
             ("part", "coil", "sample"), (2, coils, self.samples), units
         )
-        self._scanner = Scanner(self, unknowns, map_order, shots) if unknowns else None
+        drawn = unknowns not in (None, {})
+        self._scanner = Scanner(self, unknowns, map_order, shots) if drawn else None
         self.unknowns = self._scanner.unknowns if self._scanner else ()
 
     def at(self, theta: Tensor) -> ScanAt:

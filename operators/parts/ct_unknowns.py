@@ -9,9 +9,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from sciinv.errors import OperatorError
-from sciinv.operators.base import Declared, Unknown
-from sciinv.registry import close_to
+from sciinv.operators.base import Declared, Unknown, widths_of
 
 # Prior mean and unit; the prior standard deviation is the user's.
 KNOWN = {
@@ -34,26 +32,18 @@ def unknowns_of(sds: Mapping[str, float] | None, shape: tuple[int, int]) -> tupl
         shape: (angles, detectors).
 
     Raises:
-        OperatorError: A name is not known, or a standard deviation is not above 0.
+        OperatorError: A name is not known, or a standard deviation is no number above 0.
     """
     detectors = shape[1]
+    widths = widths_of(sds, KNOWN, "CT")
     groups = {
         "air_offset": torch.zeros(1, 1, 1, dtype=torch.long),
         "element_offset": torch.arange(detectors)[None, None],
     }
-    for name in sds or {}:
-        if name not in KNOWN:
-            raise OperatorError(
-                "A CT scan has no unknown of this name",
-                where="CT",
-                expected=", ".join(KNOWN),
-                got=name,
-                remedy=close_to(str(name), KNOWN) or "name one of these",
-            )
     return tuple(
-        Unknown(name, mean, float(sds[name]), unit, groups.get(name), "detector")
+        Unknown(name, mean, widths[name], unit, groups.get(name), "detector")
         for name, (mean, unit) in KNOWN.items()
-        if sds and name in sds
+        if name in widths
     )
 
 

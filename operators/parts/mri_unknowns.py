@@ -20,8 +20,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.base import Declared, Unknown
-from sciinv.registry import close_to
+from sciinv.operators.base import Declared, Unknown, widths_of
 from sciinv.seeds import whole
 
 KNOWN = ("coil_maps", "line_phase")
@@ -50,12 +49,9 @@ class Scanner:
     """
 
     def __init__(
-        self, scan: Any, sds: Mapping[str, float], order: int, shots: Sequence[int] | None
+        self, scan: Any, sds: Mapping[str, float] | None, order: int, shots: Sequence[int] | None
     ) -> None:
-        for name in sds:
-            if name not in KNOWN:
-                raise _refuse("An MRI scan has no unknown of this name", ", ".join(KNOWN), name,
-                              close_to(str(name), KNOWN) or "name one of these")  # fmt: skip
+        sds = widths_of(sds, KNOWN, "MRI")
         declared = torch.view_as_complex(scan._maps)
         sets, coils = declared.shape[:2]
         unknowns, self.maps, self.shot = [], None, None
@@ -73,11 +69,11 @@ class Scanner:
             fields = torch.fft.ifftshift(scan._pad(fields), dim=(-2, -1))
             self.fields = fields * scan._ramp(self.maps)
             count = 2 * coils * len(fields)
-            unknowns.append(Unknown("coil_maps", 0.0, float(sds["coil_maps"]), "1",
+            unknowns.append(Unknown("coil_maps", 0.0, sds["coil_maps"], "1",
                                     dim="coil_map_coefficient", size=count))  # fmt: skip
         if "line_phase" in sds:
             self.shot, count = shots_of(scan.mask, shots)
-            unknowns.append(Unknown("line_phase", 0.0, float(sds["line_phase"]), "rad",
+            unknowns.append(Unknown("line_phase", 0.0, sds["line_phase"], "rad",
                                     dim="line_phase_of", size=count))  # fmt: skip
         self.unknowns = tuple(unknowns)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from sciinv.errors import OperatorError
+from sciinv.registry import close_to
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,69 @@ class Unknown:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.mean) and np.isfinite(self.sd) and self.sd > 0):
+        if not (_number(self.sd) > 0 and math.isfinite(_number(self.mean))):
             raise OperatorError(
                 f"The prior of the unknown {self.name} is no distribution",
-                expected="a finite mean and a finite standard deviation above 0",
-                got=f"mean {self.mean}, sd {self.sd}",
+                where=f"unknown {self.name}",
+                expected="a finite mean and a finite standard deviation above 0, both numbers",
+                got=f"mean {self.mean!r}, sd {self.sd!r}",
                 remedy="give the standard deviation that is known of it, or leave the unknown out",
             )
+
+
+def widths_of(sds: Any, known: Iterable[str], where: str) -> dict[str, float]:
+    """Return an operator's argument `unknowns`: prior standard deviations by name.
+
+    Args:
+        sds: What the user gave; None: all is known.
+        known: Names of what the operator can draw.
+        where: The operator.
+
+    Raises:
+        OperatorError: It is no mapping, names what is not known, or holds what is no finite number
+            above 0.
+    """
+    names = ", ".join(known)
+    if sds is None:
+        return {}
+    if not isinstance(sds, Mapping):
+        raise OperatorError(
+            "The unknowns of an operator are no names with their prior standard deviations",
+            where=f"{where}, unknowns",
+            expected=f"a mapping like {{{next(iter(known))}: 0.1}}; known: {names}",
+            got=repr(sds),
+            remedy="give each unknown its prior standard deviation, or leave unknowns out",
+        )
+    for name, sd in sds.items():
+        if name not in known:
+            raise OperatorError(
+                "The operator has no unknown of this name",
+                where=f"{where}, unknowns",
+                expected=names,
+                got=repr(name),
+                remedy=close_to(name, known) or "name one of these",
+            )
+        if not _number(sd) > 0:
+            dotless = isinstance(sd, str) and "e" in sd.lower() and "." not in sd
+            raise OperatorError(
+                f"The prior standard deviation of {name} is no number above 0",
+                where=f"{where}, unknowns: {name}",
+                expected="a finite number above 0",
+                got=repr(sd),
+                # YAML 1.1 reads 1e-3 as a word
+                remedy="write it with a point, like 1.0e-3"
+                if dotless
+                else f"give the width that is known of {name}, or leave it out",
+            )
+    return {str(name): float(sd) for name, sd in sds.items()}
+
+
+def _number(value: Any) -> float:
+    """Return a finite number as a float, NaN for anything else: words, booleans, lists."""
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        return math.nan
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan

@@ -10,7 +10,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from sciinv.operators.base import Declared, Unknown
+from sciinv.operators.base import Declared, Unknown, widths_of
 from sciinv.operators.parts.sky_transform import refuse
 
 KNOWN = ("gain_log_amplitude", "gain_phase")
@@ -34,11 +34,8 @@ class Gains:
         OperatorError: Names or arrays that do not fit.
     """
 
-    def __init__(self, stations: Any, scans: Any, sds: Mapping[str, float], n: int) -> None:
-        wrong = sorted(set(sds) - set(KNOWN))
-        if wrong:
-            raise refuse("Visibilities have no unknown of this name", ", ".join(KNOWN), wrong[0],
-                         "name one of these")  # fmt: skip
+    def __init__(self, stations: Any, scans: Any, sds: Mapping[str, float] | None, n: int) -> None:
+        sds = widths_of(sds, KNOWN, "visibilities")
         pairs = np.asarray([] if stations is None else stations)
         scan = np.asarray([] if scans is None else scans)
         if pairs.shape != (n, 2) or scan.shape != (n,):
@@ -61,7 +58,7 @@ class Gains:
         sizes = {"gain_log_amplitude": self.count, "gain_phase": len(self.free)}
         units = {"gain_log_amplitude": "1", "gain_phase": "rad"}
         self.unknowns = tuple(
-            Unknown(name, 0.0, float(sds[name]), units[name], dim=f"{name}_of",
+            Unknown(name, 0.0, sds[name], units[name], dim=f"{name}_of",
                     size=sizes[name])
             for name in KNOWN
             if name in sds
