@@ -14,7 +14,9 @@ from torch import Tensor
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Poisson, WeightedNoise
 from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec, refuse_data
+from sciinv.operators.parts.ct_autograd import Product
 from sciinv.operators.parts.ct_classical import fbp, sirt
+from sciinv.operators.parts.ct_counts import CountsAt, unknowns_of_counts
 from sciinv.operators.parts.ct_geometry import Geometry
 from sciinv.operators.parts.ct_projector import Projector
 from sciinv.operators.parts.ct_unknowns import (
@@ -111,7 +113,7 @@ class CT(Declared, LinearPhysics):
     def A(self, x: Tensor) -> Tensor:
         """Return the line integrals of x [B, 1, rows, columns], [B, 1, angle, detector]."""
         self.check_image(x)
-        return _Product.apply(x, self.projector, False)
+        return Product.apply(x, self.projector, False)
 
     def check_data(self, y: Tensor) -> None:
         """Raise `OperatorError` unless y is a batch of finite line integrals below 1e4."""
@@ -121,7 +123,7 @@ class CT(Declared, LinearPhysics):
     def A_adjoint(self, y: Tensor) -> Tensor:
         """Return Aᵀ y, mm, [B, 1, rows, columns]: the exact transpose of `A`."""
         self.check_measurement(y)
-        return _Product.apply(y, self.projector, True)
+        return Product.apply(y, self.projector, True)
 
     def classical(self, y: Tensor) -> dict[str, Tensor]:
         """Return "FBP" (Ram–Lak) and "SIRT" (not negative), 1/mm, each [B, 1, rows, columns].
@@ -162,6 +164,9 @@ class CTCounts(Declared, Physics):
         memory_limit_mb: Most memory for the stored system matrix, MB.
         sirt_iterations: Iterations of `classical`'s SIRT.
         length_unit: What the lengths are in: "pixel" where only the detector's pitch is known.
+        unknowns: What is drawn with the image, by name with its prior standard deviation:
+            "blank_log_scale", "element_log_gain", "dark_log_scale", "attenuation_scale",
+            "detector_shift"; see `parts.ct_counts`.
 
     Image [B, 1, rows, columns] in 1/mm, measurement [B, 1, angle, detector] in counts.
 
@@ -188,6 +193,7 @@ class CTCounts(Declared, Physics):
         memory_limit_mb: float = 2048.0,
         sirt_iterations: int = 100,
         length_unit: str = "mm",
+        unknowns: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(noise_model=_DeepinvPoisson(gain=1.0))
         self.likelihood = Poisson()
@@ -218,6 +224,11 @@ class CTCounts(Declared, Physics):
             self.register_buffer(name, counts)
         self.image_spec = self.linear.image_spec
         self.measurement_spec = _measurement_spec(self.linear.geometry, "counts")
+        self.unknowns = unknowns_of_counts(unknowns, shape[-1], self.dark_counts)
+
+    def at(self, theta: Tensor) -> CountsAt:
+        """Return the scan with the blank, dark and scanner parameters in theta [B, P]."""
+        return CountsAt(self, theta)
 
     def check_data(self, y: Tensor) -> None:
         """Raise `OperatorError` unless y is a batch of counts, finite and not negative."""
@@ -242,35 +253,6 @@ class CTCounts(Declared, Physics):
         """Return "FBP" and "SIRT" of the line integrals, 1/mm, each [B, 1, rows, columns]."""
         self.check_measurement(y)
         return self.linear.classical(self.line_integrals(y))
-
-
-class _Product(torch.autograd.Function):
-    """A x or Aᵀ y with each other as gradient; differentiable any number of times."""
-
-    @staticmethod
-    def forward(value: Tensor, projector: Projector, transpose: bool) -> Tensor:
-        # The projector's threads have a gradient mode of their own: NumPy refuses what it tracks.
-        value = value.detach()
-        return projector.adjoint(value) if transpose else projector.forward(value)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.projector, ctx.transpose = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Product.apply(grad[0], ctx.projector, not ctx.transpose), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        return _Product.apply(tangent, ctx.projector, ctx.transpose)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[Any, ...], value: Tensor, projector: Projector, transpose: bool
-    ) -> tuple[Tensor, int]:
-        # The products take any leading dimensions, so the mapped one is just another.
-        return _Product.apply(value.movedim(in_dims[0], 0), projector, transpose), 0
 
 
 def _image_spec(scan: Geometry, unit: str) -> ImageSpec:

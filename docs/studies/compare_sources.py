@@ -53,13 +53,17 @@ def truth(number: int) -> np.ndarray:
 
 def observe(number: int) -> Path:
     """Write what the array would have measured of a source, and return the file."""
-    path = OUT / f"{number:02d}.uvfits"
+    rng = np.random.default_rng([SEED, 20_000, number])
+    return observed(truth(number), rng, OUT / f"{number:02d}.uvfits")
+
+
+def observed(source: np.ndarray, rng: np.random.Generator, path: Path) -> Path:
+    """Write what the array would have measured of a source [64, 64] of sum 1, and return `path`."""
     path.unlink(missing_ok=True)
     raw = uvfits.read_table(DAY)
-    rng = np.random.default_rng([SEED, 20_000, number])
     # Square pixels lie between the points of one code and the triangles of the other.
     sky = SkyTransform(*map(torch.as_tensor, (raw.u, raw.v)), SIZE, FIELD, FLUX, "square")
-    vis = sky(torch.as_tensor(truth(number))[None, None])[0].numpy()
+    vis = sky(torch.as_tensor(source)[None, None])[0].numpy()
     scan = raw.scans()
     pair = (scan * len(raw.stations) + raw.station1) * len(raw.stations) + raw.station2
     error = SYSTEMATIC * rng.standard_normal((2, int(pair.max()) + 1))

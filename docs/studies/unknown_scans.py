@@ -52,7 +52,12 @@ def one(case: str) -> dict[str, Any]:
     sampler = samplers.DAPS(prior, micro_batch=DRAWS, noise="auto")
     start, wall = time.process_time(), time.perf_counter()
     touched = float(factor) * Projections(y).at(None, torch.tensor([float(shift)]))
-    post = sampler.sample(touched, physics, draws=DRAWS, seed=SEED)
+
+    def progress(done: int, total: int) -> None:
+        seconds = time.process_time() - start
+        print(f"{case}: level {done} of {total}, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+    post = sampler.sample(touched, physics, draws=DRAWS, seed=SEED, progress=progress)
     names = [name for name in (*SDS, "noise_scale") if name in post]
     images = post["image"].values[:, 0, 0]
     row: dict[str, Any] = {

@@ -57,6 +57,7 @@ class Unknowns:
         values: What a draw hands out, by name: [B] or [B, groups].
         chi2: χ² of the draw with the declared noise and the instrument as drawn, [B].
         together: Whether the parameters are drawn in a block with the image; see `FEW`.
+        reference: Image and parameters at which the move's line is taken; see `parameters`.
     """
 
     nominal: Problem
@@ -69,6 +70,7 @@ class Unknowns:
     values: dict[str, Tensor] = field(default_factory=dict)
     chi2: Tensor | None = None
     together: bool = False
+    reference: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def start(cls, problem: Problem, noise: str, like: Tensor) -> Unknowns | None:
@@ -163,7 +165,6 @@ class Unknowns:
     def step(
         self,
         draw: Draw,
-        before: Tensor | None,
         moments: Moments,
         streams: Streams,
         level: Level,
@@ -172,7 +173,6 @@ class Unknowns:
 
         Args:
             draw: The draw of x0, [B, C, H, W], at the unknowns' last values.
-            before: The last level's x0, at which the operator is differentiated; None at the first.
             moments: The model of p(x0 | x_t).
             streams: One random stream per lane.
             level: Where the annealing is. In the first half of the levels a parameter goes to
@@ -185,7 +185,7 @@ class Unknowns:
         if self.parameters and not self.together:
             early = level.progress < EARLY
             x0, stats["unknowns_acceptance"] = parameters.move(
-                self, x0, before, moments, streams, temper, early
+                self, x0, moments, streams, temper, early
             )
         problem = self.problem()
         y, u = problem.y, problem.physics.A(x0)

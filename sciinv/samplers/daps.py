@@ -212,7 +212,7 @@ class DAPS(Sampler):
             seen = unknowns.problem(careful=level.progress >= CAREFUL)
             draw = self._kernel(p_x0, seen, streams, level)
             draw.stats.update(stats)
-            draw = unknowns.step(draw, state.x0, p_x0, streams, level)  # θ, s | x0, x_t, y
+            draw = unknowns.step(draw, p_x0, streams, level)  # θ, s | x0, x_t, y
         x_next = self.noised(x_t, draw.x0, level, streams)  # x_{t−1} ~ N(x0, σ_{t−1}² I)
         return Step(draw.x0, State(x_next, unknowns, draw.x0), draw.stats, unknowns)
 
