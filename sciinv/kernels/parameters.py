@@ -9,7 +9,8 @@ of Jacobian 1, along a line that every point of it would choose again. The refer
 level's image and parameters at the mode of that level's line; where they were the last draw itself,
 V followed θ, and counts with a dark level of 40 % had means 0.3 posterior sd off.
 
-Source: Liu & Sabatti 2000, "Generalised Gibbs sampler and multigrid Monte Carlo".
+Source: Liu & Sabatti 2000, "Generalised Gibbs sampler and multigrid Monte Carlo"; Roberts, Gelman &
+Gilks 1997, "Weak convergence and optimal scaling of random walk Metropolis algorithms".
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 STEP = 0.01  # of the prior sd: half the width of a central difference in a parameter
 NEWTON, MOVES = 3, 4  # steps to the mode of δ, and proposals around it
+# Of many parameters proposals are seldom taken, and cost little beside their solves for V.
+FEW, MANY_MOVES = 4, 32
+WALK = 2.4  # ÷ √P: the best step of a random walk in units of the target's width
 TOL, ITERATIONS = 1e-2, 40  # of the solve for V, which need not be exact
 
 
@@ -82,13 +86,15 @@ def move(
         """Return −log q(δ) up to a constant, [B]."""
         return 0.5 * (factor.mT @ (d - mode)[..., None]).square().sum((1, 2))
 
-    chain = Chain((delta,), value, MOVES)
-    for number in range(MOVES):
+    count = mode.shape[1]
+    moves = MOVES if count <= FEW else MANY_MOVES
+    chain = Chain((delta,), value, moves)
+    for number in range(moves):
         (delta,) = chain.state
         noise = streams.randn(mode.shape[1:], mode)[..., None]
         step = torch.linalg.solve_triangular(factor.mT, noise, upper=True).squeeze(-1)
         walk = number % 2 == 1  # from where it is: leaves places that the mode's width calls far
-        new = (delta if walk else mode) + step
+        new = delta + min(1.0, WALK / count**0.5) * step if walk else mode + step
         there = line.energy(new)
         log_a = chain.nll - there
         if not walk and not early:

@@ -114,8 +114,8 @@ def test_blank_scan_and_dark_level_have_the_joint_posterior_with_the_image(path,
         logs = logs - 0.5 * (g / sd).square().reshape([n if axis == k else 1 for axis in range(3)])
     weight = (logs - logs.max()).exp()
     weight = weight / weight.sum()
-    draws = 400
-    post = samplers.DAPS(prior, levels=20, micro_batch=draws).sample(y, physics, draws, seed=2)
+    draws = 300
+    post = samplers.DAPS(prior, levels=15, micro_batch=draws).sample(y, physics, draws, seed=2)
     pixels = torch.as_tensor(post["image"].values[:, 0]).double() - m
     found = [(pixels * v).flatten(1).sum(1) / v.square().sum()]
     found += [torch.as_tensor(post[name].values[:, 0]).double() for name in sds]
@@ -124,10 +124,10 @@ def test_blank_scan_and_dark_level_have_the_joint_posterior_with_the_image(path,
         mean = float((p * g).sum())
         sd = math.sqrt(float((p * (g - mean) ** 2).sum()))
         assert sd < 0.9 * widths[k]  # the data tell of each
-        # 400 draws: se 0.05 sd of the mean, 3.5 % of the sd; 4 of them. A line that follows θ had
+        # 300 draws: se 0.058 sd of the mean, 4.1 % of the sd; 4 of them. A line that follows θ had
         # the mean of z 0.3 sd off on another scan like this one.
-        assert abs(float(draw.mean()) - mean) < 0.2 * sd
-        assert float(draw.std()) == pytest.approx(sd, rel=0.14)
+        assert abs(float(draw.mean()) - mean) < 0.23 * sd
+        assert float(draw.std()) == pytest.approx(sd, rel=0.16)
 
 
 def test_gains_of_elements_have_the_posterior_of_the_linearised_model():
