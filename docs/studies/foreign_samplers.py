@@ -3,8 +3,8 @@
     pip install azula
     sciinv benchmark --group mixture --sampler docs/studies/foreign_samplers.py:azula_mmps
     python docs/studies/foreign_samplers.py PROBLEMS DRAWS [NAME …]
-    pip install --no-deps cuqipy "arviz<1"   # for cuqipy_nuts and cuqipy_mala, which ask for a
-                                             # NumPy that is older than others' here
+    pip install -e . cuqipy    # in an environment of its own, for cuqipy_nuts and cuqipy_mala:
+                               # it holds NumPy at 2.2, above which its NUTS ends in a TypeError
 
 The second prints the table of docs/evidence/benchmark.md: every function below and
 `samplers.DAPS(prior)` on mixtures of 6 Gaussians in 8 dimensions with noise 0.05 and 0.3. Settings
@@ -313,7 +313,7 @@ def cuqipy_mala(prior: Any, physics: Any, y: Tensor, draws: int, seed: int) -> T
     return _cuqipy("MALA", 10, prior, physics, y, draws, seed)
 
 
-# Not in the extra `benchmark`: CUQIpy 1.5.1 asks for NumPy ≤ 2.2.0.
+# Not in the extra `benchmark`: CUQIpy 1.5.1 asks for NumPy ≤ 2.2.0, which would hold back all.
 CUQIPY = {f.__name__: f for f in (cuqipy_nuts, cuqipy_mala)}
 
 
