@@ -101,7 +101,7 @@ def baselines(file: str = str(DAY)) -> None:
         uvfits.write(path, table.select(keep))
         data = readers.find("uvfits")(path, kind="amplitudes", gain_sd=GAINS)
         halves.append(operators.from_measurement(data))
-    name = f"{len(out)} of {len(names)} scans, {Path(file).stem[4:14]}"
+    name = f"{len(out)} of {len(names)} scans, {Path(file).stem[4:19]}"
     report(name, SOURCES, *halves[0], *halves[1])
 
 

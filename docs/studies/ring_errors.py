@@ -75,7 +75,7 @@ def table() -> None:
     errors, variances, held, z = [], [], [], []
     for path in sorted(OUT.glob("??.npz")):
         stack = np.load(path)
-        draws, truth = stack["draws"].astype("f8")[~stack["failed"]], stack["truth"]
+        draws, truth = stack["draws"].astype("f8")[~stack["failed"].astype(bool)], stack["truth"]
         bright = draws.mean(0) > 0.05 * draws.mean(0).max()
         held.append(float(metrics.coverage(draws[:, bright], truth[bright], [0.9])[0]))
         seen = float(ring_parameters(truth, FIELD / SIZE).diameter)
@@ -124,7 +124,7 @@ def m87() -> None:
         }  # fmt: skip
         OUT.mkdir(parents=True, exist_ok=True)
         (OUT / f"{path.stem}.json").write_text(json.dumps(row))
-        print(f"| {path.stem[4:14]} | {', '.join(f'{d:.1f}' for d in each)} | "
+        print(f"| {path.stem[4:19]} | {', '.join(f'{d:.1f}' for d in each)} | "
               f"{np.nanmean(each):.1f} ± {np.nanstd(each, ddof=1):.1f} | "
               f"{scale.mean():.2f} ± {scale.std(ddof=1):.2f} | {over.mean():.2f} | "
               f"1 ± {width:.2f} ({y.numel()} data) |", flush=True)  # fmt: skip
