@@ -1,4 +1,4 @@
-"""Diameters of rings with the noise drawn: python docs/studies/ring_errors.py run|table|m87.
+"""Diameters of rings, the noise drawn: python docs/studies/ring_errors.py run [NUMBER …]|table|m87.
 
 `run`: SIMULATED. Twenty rings and crescents (seeds 0 … 19, apart from those of training and of
 `compare_sources.py`) as M87's coverage and noise of 11 April would have shown them, as
@@ -46,10 +46,10 @@ def drawn(physics: Any, y: Any, number: int) -> Any:
     return sampler.sample(y, physics, draws=DRAWS, seed=2026, items=[number])
 
 
-def run() -> None:
-    """Do the sources that are not there yet."""
+def run(*numbers: str) -> None:
+    """Do those of these sources, all if none is named, that are not there yet."""
     OUT.mkdir(parents=True, exist_ok=True)
-    for number in range(SOURCES):
+    for number in map(int, numbers or range(SOURCES)):
         done = OUT / f"{number:02d}.npz"
         if done.is_file():
             continue
@@ -131,4 +131,4 @@ def m87() -> None:
 
 
 if __name__ == "__main__":
-    {"run": run, "table": table, "m87": m87}[sys.argv[1]]()
+    {"run": run, "table": table, "m87": m87}[sys.argv[1]](*sys.argv[2:])
