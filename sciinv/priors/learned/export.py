@@ -39,6 +39,7 @@ _PLACES = (
     "phase",
     "turn",
     "linear",
+    "coarse",
 )
 
 

@@ -36,6 +36,7 @@ class TrainConfig:
         phase: Whether the slow phase of complex images is taken off before the network.
         turn: Whether one constant phase is taken off instead.
         linear: Whether the network adds to the class's Wiener filter (for high σ).
+        coarse: Side of the blocks whose means are all that the network sees (for high σ).
         sigma_data: Root mean square of the images, units of u.
         sigma_min: Smallest σ that the prior shall serve, units of u.
         sigma_max: Largest, units of u.
@@ -75,6 +76,7 @@ class TrainConfig:
     phase: bool = False
     turn: bool = False
     linear: bool = False
+    coarse: int = 1
     sigma_data: float = 0.5
     sigma_min: float = 0.01
     sigma_max: float = 30.0

@@ -115,6 +115,7 @@ def spec_of(config: TrainConfig, kind: Family) -> NetworkSpec:
         config.phase,
         config.turn,
         config.linear,
+        coarse=config.coarse,
     )
 
 
