@@ -11,7 +11,7 @@ prior, each divided by that of the best linear filter of the class (mean and two
 spectrum of 384 images of people trained on); ± is its standard error over the images.
 `--seen` is what the levels of the blend are chosen on. `join` writes the expert of `sciinv train
 workflows/configs/train-mri-coarse.yaml` into data/priors/mri.safetensors, measures the widths of
-the levels above ABOVE anew on the prior's own draws, and draws the page of samples again.
+the levels above ABOVE anew on the page of samples, which it draws again.
 One core, from the repository's root.
 """
 
@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from sciinv.arithmetic import fixed_arithmetic
-from sciinv.priors.draws import prior_draws
 from sciinv.priors.learned import evaluation, files
 from sciinv.priors.learned.coarse import join
 from sciinv.priors.learned.network import LearnedPrior
@@ -32,7 +31,7 @@ from sciinv.priors.phantoms import family
 from sciinv.priors.widths import local, stationary
 
 REPO = Path(__file__).resolve().parents[2]
-SEED = 77  # no training's
+SEED = 78  # no training's
 SIGMAS = (2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0)
 FAMILIES = {"mri": ("heads", "head-crops"), "ct": ("discs",)}
 
@@ -112,13 +111,12 @@ def combine(name: str, expert: str, above: float, alone: float, folder: str | No
     assert prior.widths is not None
     assert prior.local is not None
     prior.widths = stationary.remeasured(prior.widths, prior, x0, least, seed=SEED)
-    own = prior_draws(prior, 96, prior.train_shape, SEED)
-    prior.local = local.refitted(prior.local, prior, own, least, seed=SEED)
+    own = evaluation.unconditional(prior, 64, prior.train_shape, seed=SEED)
+    evaluation.picture(own, path.with_name(f"{name}-samples.png"))
+    prior.local = local.refitted(prior.local, prior, own, least, count=96, seed=SEED)
     prior.metadata["local_above"] = {"sigma": above, "images": len(own), "seed": SEED}
     files.save(prior, path, storage=torch.float16)
     print("\n".join(evaluation.uppers(prior)))
-    drawn = evaluation.unconditional(prior, 64, prior.train_shape, seed=SEED)
-    evaluation.picture(drawn, path.with_name(f"{name}-samples.png"))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ _PLACES = (
     "turn",
     "linear",
     "coarse",
+    "gains",
 )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sciinv.errors import PriorError
 from sciinv.priors.base import Prior, check_channels, sigma_like
+from sciinv.priors.learned import gains
 from sciinv.priors.learned.bands import served
 from sciinv.priors.learned.linear import LinearSkip
 from sciinv.priors.learned.planes import blur, constant_phase, pad, slow_phase, turn, unit
@@ -47,6 +48,14 @@ class EDMNetwork(nn.Module):
         self.spec = spec
         self.sigma_data = sigma_data
         self.sigma_range = sigma_range
+        if spec.gains and spec != NetworkSpec(
+            spec.channels, spec.nc, spec.nb, 1, linear=True, coarse=spec.coarse, gains=spec.gains
+        ):
+            raise PriorError(
+                "A network that scales bands takes no other input than the filtered image",
+                expected="gains with linear, coarse, patch 1 and nothing else",
+                got=spec,
+            )
         folded = (1 if spec.apart else spec.channels) * spec.patch**2
         if spec.mean_size is not None:
             self.register_buffer("mean", torch.zeros(1, spec.channels, *spec.mean_size))
@@ -55,8 +64,8 @@ class EDMNetwork(nn.Module):
         shown = 1 + spec.highpass + (spec.mean_size is not None) + spec.linear
         # deepinv adds the channel of the second map.
         self.unet = DRUNet(
-            in_channels=folded * shown + 1,
-            out_channels=folded,
+            in_channels=(spec.gains or folded * shown) + 1,
+            out_channels=spec.gains or folded,
             nc=tuple(spec.nc),
             nb=spec.nb,
             act_mode="r",  # not in place, for torch.func
@@ -77,9 +86,31 @@ class EDMNetwork(nn.Module):
         if self.spec.linear:
             mean = 0.0 if self.spec.mean_size is None else self.mean.to(x.dtype)
             skip, size, c_out = self.linear(x - mean, sigma)
+            if self.spec.gains:
+                return skip, c_out, self.gained(skip, sigma, c_out)
             return mean + skip, c_out, self.raw((x - mean) / root, sigma, skip / size)
         skip, c_out = self.sigma_data**2 / root**2 * x, sigma * self.sigma_data / root
         return skip, c_out, self.raw(x / root, sigma)
+
+    def gained(self, y: Tensor, sigma: Tensor, c_out: Tensor) -> Tensor:
+        """Return Σ g_b ⊙ B_b y / c_out of the filtered image y (see `gains`)."""
+        (H, W), k, own = y.shape[-2:], self.spec.coarse, self.unet.m_tail.weight.dtype
+        y = F.avg_pool2d(pad(y / c_out, 8 * k), k)
+        shape = (y.shape[-2], y.shape[-1])
+        weights = gains.octaves(shape, self.spec.gains, y)
+        power = self.linear.power(shape, y, k)
+        size = gains.sizes(power * power / (power + sigma**2), weights) / (k * c_out)
+        parts = gains.bands(y, weights)
+        seen = (parts.square().sum(2) + 1e-12).sqrt() / size  # a root of 0 has no derivative
+        g = self.unet.forward_unet(torch.cat([seen.to(own), self.maps(sigma, shape)], 1))
+        out = (g.to(y.dtype)[:, :, None] * parts).sum(1)
+        return F.interpolate(out, scale_factor=k, mode="bilinear")[..., :H, :W]
+
+    def maps(self, sigma: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Return the two constant maps that F is shown, [B, 2, H, W]."""
+        low, high = self.sigma_range
+        level = (sigma.clamp(low, high).log() / 4).to(self.unet.m_tail.weight.dtype)
+        return torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *shape)
 
     def raw(self, x: Tensor, sigma: Tensor, more: Tensor | None = None) -> Tensor:
         """Return F(x, ln σ / 4) for an already scaled x; `more` is shown to it beside x."""
@@ -118,9 +149,7 @@ class EDMNetwork(nn.Module):
             sigma = sigma.expand(len(x), 1, 1, 1).repeat_interleave(self.spec.channels, 0)
         if p > 1:
             parts = [F.pixel_unshuffle(part, p) for part in parts]
-        low, high = self.sigma_range
-        level = (sigma.clamp(low, high).log() / 4).to(own)
-        maps = torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *parts[0].shape[-2:])
+        maps = self.maps(sigma, (parts[0].shape[-2], parts[0].shape[-1]))
         x = self.unet.forward_unet(torch.cat([parts[0], maps, *parts[1:]], 1))
         if p > 1:
             x = F.pixel_shuffle(x, p)

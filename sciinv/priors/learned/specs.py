@@ -26,6 +26,8 @@ class NetworkSpec:
         apart: F is a network of one channel, shown the channels one by one.
         coarse: F sees and returns means over blocks of this side, brought back to the pixels by
             bilinear interpolation. In strong noise nothing finer shows, and F costs coarse² less.
+        gains: F returns real factors of so many octave bands of the filtered image, and sees their
+            magnitudes alone (see `learned.gains`); with `linear` and `coarse` alone. 0: none.
     """
 
     channels: int = 1
@@ -39,6 +41,7 @@ class NetworkSpec:
     linear: bool = False
     apart: bool = False
     coarse: int = 1
+    gains: int = 0
 
 
 @dataclass(frozen=True)

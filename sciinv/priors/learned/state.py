@@ -116,6 +116,7 @@ def spec_of(config: TrainConfig, kind: Family) -> NetworkSpec:
         config.turn,
         config.linear,
         coarse=config.coarse,
+        gains=config.gains,
     )
 
 
