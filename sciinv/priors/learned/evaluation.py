@@ -172,11 +172,15 @@ def uppers(prior: LearnedPrior) -> list[str]:
         seen = [f"{network.patch} × {network.patch} pixels folded"] * (network.patch > 1)
         if network.coarse > 1:
             seen.append(f"on means of {network.coarse} × {network.coarse} pixels")
-        seen += ["added to the class's Wiener filter"] * network.linear
+        if network.gains:
+            seen.append(f"scaling {network.gains} octave bands of the class's Wiener filter")
+        elif network.linear:
+            seen.append("added to the class's Wiener filter")
         rows.append(
             f"| network from σ = {spec.above:g} u"
             + f", alone from {spec.alone:g} u" * (spec.alone > spec.above)
-            + f" | the same kind, {tuple(network.nc)}, {network.nb} blocks a scale, "
+            + f" | the same kind, {tuple(network.nc)}, "
+            f"{network.nb} block{'s' * (network.nb > 1)} a scale, "
             f"{', '.join(seen)}, {parameters / 1e6:.2f} million weights; "
             f"trained on σ ≥ {t['sigma_min']:g} u in {t['steps']:,} steps, {t['images']:,} images, "
             f"{t['seconds'] / 60:.0f} minutes |"
