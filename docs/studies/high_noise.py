@@ -33,7 +33,8 @@ from sciinv.priors.widths import local, stationary
 REPO = Path(__file__).resolve().parents[2]
 SEED = 78  # no training's
 SIGMAS = (2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0)
-FAMILIES = {"mri": ("heads", "head-crops"), "ct": ("discs",)}
+FAMILIES = {"mri": ("heads", "head-crops", "brains"), "ct": ("discs",)}
+OWN = {"mri": "head-crops", "ct": "discs"}  # at the size of the prior's training images
 
 
 def below(prior: LearnedPrior) -> LearnedPrior:
@@ -91,7 +92,9 @@ def errors(name: str, folder: str | None, seen: bool, count: int) -> None:
     """Print the tables of one prior."""
     prior = files.load(REPO / f"data/priors/{name}.safetensors")
     for kind in FAMILIES[name]:
-        source = family(kind).source(folder)
+        # the first two networks' class is made from one head alone
+        single = folder and f"{folder}/anat/colin27_ch2.nii.gz"
+        source = family(kind).source(single if kind == "brains" else folder)
         known = images(kind, source, 384, 1)
         x0 = images(kind, source, count, 2 if seen else 0)
         print(f"\n{kind}, {count} images {tuple(x0.shape[1:])}", flush=True)
@@ -105,7 +108,7 @@ def combine(name: str, expert: str, above: float, alone: float, folder: str | No
     prior = join(files.load(path), files.load(expert), above, alone)
     files.save(prior, path, storage=torch.float16)
     prior = files.load(path)  # widths are those of the weights as stored
-    kind = family(FAMILIES[name][-1])
+    kind = family(OWN[name])
     c, least = prior.constants, prior.scale * above
     x0 = c.offset + c.scale * images(kind.name, kind.source(folder), 96, 2)
     assert prior.widths is not None

@@ -115,14 +115,15 @@ def complex_of(prior: LearnedPrior, phase: bool = True) -> LearnedPrior:
                          expected="a prior of one channel",
                          got=f"{prior.spec.channels} channels",
                          remedy="take a prior of real images")  # fmt: skip
-    uppers = {"high": prior.high_spec, "coarse": prior.coarse_spec}
+
+    def both(spec: HighSpec | None) -> HighSpec | None:
+        return spec and replace(spec, network=replace(spec.network, channels=2, apart=True))
+
     out = LearnedPrior(
         replace(prior.spec, channels=2, apart=True, phase=phase),
         prior.constants,
-        **{
-            role: spec and replace(spec, network=replace(spec.network, channels=2, apart=True))
-            for role, spec in uppers.items()
-        },
+        high=both(prior.high_spec),
+        coarse=both(prior.coarse_spec),
         train_shape=(2, *prior.train_shape[1:]),
         units=prior.units,
         name=f"{prior.name}-complex",
@@ -132,7 +133,7 @@ def complex_of(prior: LearnedPrior, phase: bool = True) -> LearnedPrior:
         metadata={k: v for k, v in prior.metadata.items() if k not in ("local", "calibration")},
     )
     out.network.load_state_dict(prior.network.state_dict())
-    for role, spec in uppers.items():
+    for role, spec in (("high", prior.high_spec), ("coarse", prior.coarse_spec)):
         if spec is not None:
             upper = getattr(out, role)
             upper.load_state_dict(getattr(prior, role).state_dict())

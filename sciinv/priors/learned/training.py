@@ -141,7 +141,7 @@ def train(
         elif config.mean or config.linear:
             known = images_of(config, kind, source, block=1, count=MEAN_OF)
             for network in (state.network, state.ema):
-                mean = known.mean(0) if config.mean else 0.0
+                mean = known.mean(0) * config.mean
                 if config.mean:
                     network.mean.copy_(mean)
                 if config.linear:
