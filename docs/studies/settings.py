@@ -3,6 +3,7 @@
     python docs/studies/settings.py levels    errors on simulated discs by number of levels (10 min)
     python docs/studies/settings.py brain     noise fixed and drawn on the brain (3 min)
     python docs/studies/settings.py device    waits on the stand-in for an accelerator (2 min)
+    python docs/studies/settings.py items     few draws of many small items, together (3 min)
 
 One core, from the repository's root.
 """
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 
 from sciinv import likelihoods, operators, priors, readers, samplers
+from sciinv.calibration.learned import operator
 from sciinv.calibration.simulate import simulate
 from sciinv.operators.base import declared
+from sciinv.priors.draws import prior_draws
 from sciinv.priors.phantoms import family
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
@@ -93,6 +96,33 @@ def device(count: int = 3) -> None:
               flush=True)  # fmt: skip
 
 
+def items(count: int = 16) -> None:
+    """CPU seconds a draw of one draw of each of 16 items, and waits of the stand-in a level."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+    from support.device import Device
+
+    before: torch.Tensor | None = None
+    for together in (1, 4, 16):
+        prior = priors.load("data/priors/blackhole.safetensors")
+        physics = operator("fourier", prior, 0.05, 1)
+        truths = prior_draws(prior, count, prior.train_shape, 2000)
+        y = simulate(physics, truths, 5)
+        sampler = samplers.DAPS(prior, levels=12, micro_batch=1, item_batch=together)
+        began = time.process_time()
+        x = torch.from_numpy(sampler.sample(y, physics, draws=1, seed=3)["image"].values)
+        each = (time.process_time() - began) / count
+        before = x if before is None else before
+        rms = float((x - before).square().mean().sqrt() / truths.square().mean().sqrt())
+        stand_in = Device()
+        with stand_in:
+            stand_in.put(prior)
+            stand_in.put(physics)
+            sampler.sample(stand_in.put(y), physics, draws=1, seed=3)
+        waits = stand_in.counts["read"] / 12
+        print(f"{together} items: {each:.3f} s a draw, {waits:.0f} waits a level of all items, "
+              f"rms difference {rms:.1e} of the image", flush=True)  # fmt: skip
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"levels": levels, "brain": brain, "device": device}[sys.argv[1]]()
+    {"levels": levels, "brain": brain, "device": device, "items": items}[sys.argv[1]]()
