@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -170,10 +171,8 @@ class Mixture(Conditional):
                "priors.GaussianMixture")  # fmt: skip
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
-        """Return the components, with their moments beside them."""
-        components: Components = self.prior.components(x_t, float(sigma))
-        covariance = Deferred(lambda: self.prior.conditional_covariance(x_t, float(sigma)))
-        return Moments(self.prior(x_t, sigma), covariance, components=components)
+        """Return the components, with their moments behind them."""
+        return _Late(self.prior, x_t, sigma, components=self.prior.components(x_t, float(sigma)))
 
 
 class ScaleMixture(Conditional):
@@ -192,17 +191,24 @@ class ScaleMixture(Conditional):
 
     def __call__(self, x_t: Tensor, sigma: float, streams: Streams) -> Moments:
         """Return the scale mixture, with its moments behind it."""
-        covariance = Deferred(lambda: self.prior.conditional_covariance(x_t, float(sigma)))
-        return _Late(self.prior, x_t, sigma, covariance)
+        return _Late(self.prior, x_t, sigma, scales=self.prior.scales(x_t, float(sigma)))
 
 
 class _Late(Moments):
-    """Moments whose mean is computed when it is asked for: a draw by sweeps needs none."""
+    """Moments that are computed when they are asked for: a draw of the whole law needs none."""
 
-    def __init__(self, prior: Any, x_t: Tensor, sigma: float, covariance: Covariance) -> None:
-        self._mean: Callable[[], Tensor] = lambda: prior(x_t, sigma)
-        self.covariance, self.gradient, self.components = covariance, None, None
-        self.scales = prior.scales(x_t, float(sigma))
+    def __init__(
+        self,
+        prior: Any,
+        x_t: Tensor,
+        sigma: float,
+        components: Components | None = None,
+        scales: Any = None,
+    ) -> None:
+        # `forward`, not a call: the components or scales are of the same evaluation.
+        self._mean: Callable[[], Tensor] = cache(lambda: prior.forward(x_t, sigma))
+        self.covariance = Deferred(lambda: prior.conditional_covariance(x_t, float(sigma)))
+        self.gradient, self.components, self.scales = None, components, scales
 
     @property
     def mean(self) -> Tensor:  # type: ignore[override]

@@ -12,21 +12,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Components:
-    """p(x0 | x_t) = Σ_k r_k N(m_k, C_k) with C_k = V_k diag(λ_k) V_kᵀ, the same for all lanes.
+    """p(x0 | x_t) ∝ Σ_k w_k N(x0; μ_k, C_k) N(x_t; x0, σ² I) with C_k = V_k diag(λ_k) V_kᵀ.
 
     Attributes:
-        log_weights: log r_k, [B, K].
-        means: m_k, [B, K, D].
+        x_t: [B, D].
+        sigma: σ, the noise level.
+        weights: w_k, [K].
+        means: μ_k, [K, D].
         vectors: V_k, [K, D, D].
-        values: λ_k, [K, D].
-        sigma: The noise level, on which V_k and λ_k depend alone.
+        values: λ_k ≥ 0, [K, D].
     """
 
-    log_weights: Tensor
+    x_t: Tensor
+    sigma: float
+    weights: Tensor
     means: Tensor
     vectors: Tensor
     values: Tensor
-    sigma: float
 
 
 class Covariance(ABC):

@@ -1,16 +1,22 @@
-"""The default sampler against known posteriors: `python docs/studies/benchmark_rows.py [ROWS]`.
+"""The default sampler against known posteriors: `python docs/studies/benchmark_rows.py ROWS`.
 
-ROWS is "mixtures" (6 in 8 dimensions, 20 problems, two noises), "large" (25 in 64 dimensions),
-"coils" (complex 8 × 8 mixtures of 6 under 2 and 4 coils), "floor" (the mixtures with 2,000 draws
-and ten pairs of exact sets a problem: is a ratio above 1 a bias or chance?) or "levy SIGNALS" (24
-cells).
+mixtures                        6 in 8 dimensions, 20 problems, two noises
+large                           25 in 64 dimensions
+floor                           mixtures with 2,000 draws and ten pairs of exact sets a problem:
+                                is a ratio above 1 a bias or chance?
+coils --side 16 --draws 2000    complex mixtures of 6 under 2 and 4 coils
+levy --signals 1000 --out FILE  24 cells; FILE has a line for each part that is done, and a
+                                second start goes on from there
+levy --show FILE                the table of what is done
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import sys
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,17 +32,24 @@ from sciinv.calibration.benchmark.linear import (
 )
 from sciinv.samplers import DAPS
 
+PART = 200  # Lévy signals of a cell between two lines of the file
+
 
 def default(prior):
     """Return `samplers.DAPS(prior)` with a micro-batch of 500 draws."""
     return DAPS(prior, micro_batch=500)
 
 
+def drawn(problem, draws, seed=0):
+    """Return the default's draws, [draws, D]."""
+    physics = Matrix(problem.matrix, problem.shape, problem.sd)
+    post = default(problem.prior).sample(problem.y[None], physics, draws=draws, seed=seed)
+    return torch.as_tensor(post["image"].values).double().reshape(draws, -1)
+
+
 def strays(problem, draws):
     """Return the share of draws nearest in density to a component of weight < 1e-4."""
-    physics = Matrix(problem.matrix, problem.shape, problem.sd)
-    post = default(problem.prior).sample(problem.y[None], physics, draws=draws, seed=0)
-    x = torch.as_tensor(post["image"].values).double().reshape(draws, *problem.shape)
+    x = drawn(problem, draws).reshape(draws, *problem.shape)
     own = problem.prior._components(x, 0.0)[0].argmax(1)
     return float((problem.weights()[own] < 1e-4).double().mean())
 
@@ -54,14 +67,37 @@ def shown(name, problems, draws=500):
           f"{away:.4f} | {1e3 * seconds:.1f} |", flush=True)  # fmt: skip
 
 
+def coils(side, draws, problems):
+    """Print the components' weights against the known ones: complex mixtures under coils.
+
+    The noise leaves weight on more than one component, 4 at 8 × 8 and as much more as there are
+    more data; at 1 a single one has it all.
+    """
+    sd = side / 2
+    for n in (2, 4):
+        for seed in range(problems):
+            p = random_mixture(seed, sd, 6, (2, side, side), coil_matrix(n, side, seed=seed))
+            w = p.weights()
+            start = time.process_time()
+            x = drawn(p, draws)
+            each = 1e3 * (time.process_time() - start) / draws
+            own = p.prior._components(x.reshape(-1, *p.shape), 0.0)[0].argmax(1)
+            away = float((w[own] < 1e-4).double().mean())
+            one, two = p.exact(draws, 1), p.exact(draws, 2)
+            distance, floor = sliced_wasserstein(x, one), sliced_wasserstein(two, one)
+            print(f"| {side} × {side}, {n} coils, noise {sd:g} | {seed} "
+                  f"| {' / '.join(f'{100 * v:.1f}' for v in w)} | {100 * p.mode_error(x):.2f} "
+                  f"({100 * p.mode_error(one):.2f}, {100 * p.mode_error(two):.2f}) "
+                  f"| {distance:.3f} | {floor:.3f} | {away:.4f} | {each:.1f} |",
+                  flush=True)  # fmt: skip
+
+
 def against_floor(sd, draws=2000, sets=5):
     """Print the mean ratio of distance and floor over 20 mixtures, with its standard error."""
     ratios = []
     for seed in range(20):
         problem = random_mixture(seed, sd)
-        physics = Matrix(problem.matrix, problem.shape, problem.sd)
-        post = default(problem.prior).sample(problem.y[None], physics, draws=draws, seed=seed)
-        x = torch.as_tensor(post["image"].values).double().reshape(draws, -1)
+        x = drawn(problem, draws, seed)
         exact = [problem.exact(draws, 100 + k) for k in range(sets)]
         pairs = [sliced_wasserstein(a, b) for a, b in itertools.combinations(exact, 2)]
         ratios.append(np.mean([sliced_wasserstein(x, e) for e in exact]) / np.mean(pairs))
@@ -70,31 +106,79 @@ def against_floor(sd, draws=2000, sets=5):
           f"{min(ratios):.2f} to {max(ratios):.2f}", flush=True)  # fmt: skip
 
 
-def main(rows="mixtures", signals="30"):
+def parts_in(path):
+    """Return the parts of the Lévy cells that a file has, by law and operator."""
+    found = {(law, kind): [] for law in levy.LAWS for kind in levy.OPERATORS}
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        row = json.loads(line)
+        found[row["law"], row["operator"]].append(row)
+    return found
+
+
+def levy_parts(path, signals):
+    """Compute what the file lacks, all cells to as many signals before any goes on."""
+
+    def make(prior):
+        return DAPS(prior, micro_batch=9)
+
+    def keep(row):
+        with path.open("a") as file:
+            print(json.dumps(row, ensure_ascii=False), file=file)
+
+    for first in range(0, signals, PART):
+        for (law, kind), parts in parts_in(path).items():
+            if not any(p.get("first") == first for p in parts):
+                part = range(first, min(first + PART, signals))
+                keep(levy.levy_part(law, kind, make, part))
+            if not any("distance" in p for p in parts):
+                keep(levy.levy_distance(law, kind, make))
+
+
+def levy_table(path):
+    """Print a row for each Lévy cell of which the file has parts."""
+
+    def shares(values):
+        return " / ".join(f"{100 * v:.1f}" for v in values)
+
+    print("| increments | operator | signals | truth inside 50 / 80 / 90 % highest density "
+          "| the same, by sample | spread ÷ RMSE | distance | floor | ratio |\n"
+          + "|---" * 9 + "|")  # fmt: skip
+    for (law, kind), parts in parts_in(path).items():
+        if any("ranks" in p for p in parts) and any("distance" in p for p in parts):
+            r = levy.summary(parts)
+            print(f"| {law} | {kind} | {r['signals']} | {shares(r['hpd'])} "
+                  f"| {shares(r['coverage'])} | {r['spread_skill']:.2f} | {r['distance']:.3f} "
+                  f"| {r['floor']:.3f} | {r['distance'] / r['floor']:.2f} |")  # fmt: skip
+
+
+def main():
     """Print the rows as a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("rows", choices=("mixtures", "large", "floor", "coils", "levy"))
+    parser.add_argument("--side", type=int, default=8)
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--problems", type=int, default=5)
+    parser.add_argument("--signals", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("levy.jsonl"))
+    parser.add_argument("--show", type=Path)
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    if rows == "mixtures":
+    if asked.rows == "mixtures":
         for sd in (0.05, 0.3):
             shown(f"6 in 8 dimensions, noise {sd}", [random_mixture(s, sd) for s in range(20)])
-    elif rows == "large":
+    elif asked.rows == "large":
         a = projections(8, np.array([0, 60]))
         shown("25 in 64", [random_mixture(s, 0.5, 25, (1, 8, 8), a) for s in range(10)])
-    elif rows == "floor":
+    elif asked.rows == "floor":
         for sd in (0.05, 0.3):
             against_floor(sd)
-    elif rows == "coils":
-        # Noise 4 leaves weight on 1.1 to 4.7 components; at 1 a single one has it all.
-        for n in (2, 4):
-            problems = [
-                random_mixture(s, 4.0, 6, (2, 8, 8), coil_matrix(n, 8, seed=s)) for s in range(5)
-            ]
-            shown(f"complex 8 × 8, {n} coils, noise 4", problems)
+    elif asked.rows == "coils":
+        coils(asked.side, asked.draws, asked.problems)
     else:
-        for law in levy.LAWS:
-            for kind in levy.OPERATORS:
-                r = levy.levy_case(law, kind, lambda p: DAPS(p, micro_batch=9), int(signals))
-                print(law, kind, r, flush=True)
+        if asked.show is None:
+            levy_parts(asked.out, asked.signals)
+        levy_table(asked.show or asked.out)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,8 +1,10 @@
-"""Samplers of deepinv and azula as functions of the benchmark, each by its library's own code.
+"""Samplers of deepinv, azula and CUQIpy for the benchmark, each by its library's own code.
 
     pip install azula
     sciinv benchmark --group mixture --sampler docs/studies/foreign_samplers.py:azula_mmps
     python docs/studies/foreign_samplers.py PROBLEMS DRAWS [NAME …]
+    pip install -e . cuqipy    # in an environment of its own, for cuqipy_nuts and cuqipy_mala:
+                               # it holds NumPy at 2.2, above which its NUTS ends in a TypeError
 
 The second prints the table of docs/evidence/benchmark.md: every function below and
 `samplers.DAPS(prior)` on mixtures of 6 Gaussians in 8 dimensions with noise 0.05 and 0.3. Settings
@@ -252,6 +254,69 @@ FOREIGN = {
 }  # fmt: skip
 
 
+def log_posterior(
+    prior: Any, physics: Any, y: Tensor
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Return the function x [D] → log p(x | y) up to a constant and its gradient [D].
+
+    For a prior with a density, `log_density`; each call counts as one evaluation of the prior.
+    """
+
+    def function(x: np.ndarray) -> tuple[float, np.ndarray]:
+        prior.evaluations += 1
+        with torch.enable_grad():
+            image = torch.as_tensor(x).to(y).reshape(1, *physics.img_size).requires_grad_(True)
+            misfit = ((physics.A(image) - y) / _sd(physics)).square().sum()
+            value = prior.log_density(image).sum() - 0.5 * misfit
+            (slope,) = torch.autograd.grad(value, image)
+        return float(value.detach()), slope.flatten().double().numpy()
+
+    return function
+
+
+def _cuqipy(
+    kind: str, thin: int, prior: Any, physics: Any, y: Tensor, draws: int, seed: int
+) -> Tensor:
+    """Run one chain of CUQIpy's on the posterior's density, a fifth of it to warm up."""
+    import cuqi.sampler
+    from cuqi.distribution import UserDefinedDistribution
+
+    np.random.seed(seed)  # noqa: NPY002 (the generator that CUQIpy draws from)
+    shape = _start(physics, draws, seed)
+    function, last = log_posterior(prior, physics, y), {}
+
+    def both(x: Any) -> tuple[float, np.ndarray]:  # its samplers ask for value and slope in turn
+        x = np.asarray(x, float).ravel()
+        if "x" not in last or not np.array_equal(last["x"], x):
+            last.update(x=x.copy(), found=function(x))
+        return last["found"]
+
+    target = UserDefinedDistribution(
+        dim=int(np.prod(shape[1:])),
+        logpdf_func=lambda x: both(x)[0],
+        gradient_func=lambda x: both(x)[1],
+    )
+    chain = getattr(cuqi.sampler, kind)(target, initial_point=np.random.randn(target.dim))  # noqa: NPY002
+    chain.warmup(max(draws * thin // 5, 100))
+    chain.sample(draws * thin)
+    x = chain.get_samples().samples[:, -draws * thin :: thin]
+    return torch.as_tensor(x.T.copy()).to(y).reshape(shape)
+
+
+def cuqipy_nuts(prior: Any, physics: Any, y: Tensor, draws: int, seed: int) -> Tensor:
+    """No-U-turn sampler of CUQIpy (Riis et al. 2024), each state a draw."""
+    return _cuqipy("NUTS", 1, prior, physics, y, draws, seed)
+
+
+def cuqipy_mala(prior: Any, physics: Any, y: Tensor, draws: int, seed: int) -> Tensor:
+    """Metropolis-adjusted Langevin of CUQIpy, each tenth state a draw."""
+    return _cuqipy("MALA", 10, prior, physics, y, draws, seed)
+
+
+# Not in the extra `benchmark`: CUQIpy 1.5.1 asks for NumPy ≤ 2.2.0, which would hold back all.
+CUQIPY = {f.__name__: f for f in (cuqipy_nuts, cuqipy_mala)}
+
+
 def table(problems: int, draws: int, functions: dict[str, Any]) -> None:
     """Print one row per sampler and noise; sciinv's default is the first."""
     from sciinv.calibration.benchmark.foreign import FunctionSampler, default
@@ -290,4 +355,5 @@ def table(problems: int, draws: int, functions: dict[str, Any]) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     chosen = sys.argv[3:] or list(FOREIGN)
-    table(int(sys.argv[1]), int(sys.argv[2]), {name: FOREIGN[name] for name in chosen})
+    every = FOREIGN | CUQIPY
+    table(int(sys.argv[1]), int(sys.argv[2]), {name: every[name] for name in chosen})

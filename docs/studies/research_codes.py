@@ -7,7 +7,7 @@ FOLDER is a clone of that code (github.com/zhangbingliang2019/DAPS, zihuiwu/PnP-
 gabrielvc/mcg_diff) whose own requirements are installed. Nothing of theirs is in this file: it
 imports their sampler, hands it the prior's denoiser as its network and the operator as its
 operator, and takes the settings from their configuration. "race" prints CPU time and CRPS in
-turns, "table" the distances to the known posteriors of docs/evidence/benchmark.md.
+turns, "table" the distances to known posteriors, these codes beside all of `foreign_samplers.py`.
 """
 
 from __future__ import annotations
@@ -235,7 +235,12 @@ def mcgdiff(folder: str | Path, particles: int = 128, steps: int = 100) -> Funct
     return run
 
 
-def race(functions: dict[str, Function], problems: int, draws: int) -> None:
+def race(
+    functions: dict[str, Function],
+    problems: int,
+    draws: int,
+    noises: tuple[float, ...] = (0.05, 0.3),
+) -> None:
     """Print CPU time and CRPS of every code, `DAPS.published` and the default, in turns."""
     from sciinv.calibration.benchmark.foreign import FunctionSampler, default
     from sciinv.calibration.benchmark.race import mixture_starts
@@ -249,7 +254,7 @@ def race(functions: dict[str, Function], problems: int, draws: int) -> None:
     makers["sciinv DAPS(prior)"] = default(draws)
     print("| code | noise | calls | CPU ms a draw | × faster than the first | CRPS | "
           "spread ÷ RMSE | truth inside 50 / 80 / 90 % |\n" + "|---" * 8 + "|")  # fmt: skip
-    for sd in (0.05, 0.3):
+    for sd in noises:
         for r in run(mixture_starts(problems, sd), makers, draws, clock=time.process_time):
             inside = " / ".join(f"{100 * c:.0f}" for c in r["coverage"])
             print(f"| {r['method']} | {sd} | {r['nfe']:.0f} | {1e3 * r['seconds']:.2f} "
@@ -266,6 +271,7 @@ def main() -> None:
     parser.add_argument("what", choices=("race", "table"))
     parser.add_argument("problems", type=int)
     parser.add_argument("draws", type=int)
+    parser.add_argument("--noise", type=float, help="of the race; 0.05 and 0.3 if left out")
     asked = parser.parse_args()
     functions: dict[str, Function] = {}
     if asked.daps:
@@ -276,11 +282,11 @@ def main() -> None:
         functions["MCG-diff, the authors' code"] = mcgdiff(asked.mcgdiff)
     torch.set_num_threads(1)
     if asked.what == "race":
-        race(functions, asked.problems, asked.draws)
+        race(functions, asked.problems, asked.draws, (asked.noise,) if asked.noise else (0.05, 0.3))
     else:
-        from foreign_samplers import table
+        from foreign_samplers import FOREIGN, table
 
-        table(asked.problems, asked.draws, functions)
+        table(asked.problems, asked.draws, FOREIGN | functions)
 
 
 if __name__ == "__main__":

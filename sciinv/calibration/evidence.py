@@ -212,5 +212,5 @@ def _means(
         w, _, _ = solve_dual(lin, moments.covariance, r, m, 1e-3, 60)
         return m, m + moments.covariance(lin.adjoint(w, m))
     if moments.components is not None and m[0].numel() <= mixture.MOST_PIXELS:
-        return m, mixture.mean(moments.components, problem, m)
+        return m, mixture.mean(moments.components, problem)
     return m, Exact()(moments, problem, _Still(streams.keys), level).x0

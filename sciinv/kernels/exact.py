@@ -56,9 +56,10 @@ class Exact(Kernel):
         self._check(moments, problem)
         if moments.scales is not None:
             return Draw(scales.draw(moments.scales, problem, streams))
+        given = moments.components
+        if given is not None and given.x_t[0].numel() <= mixture.MOST_PIXELS:
+            return Draw(mixture.draw(given, problem, streams))
         m, c = moments.mean, moments.covariance
-        if moments.components is not None and m[0].numel() <= mixture.MOST_PIXELS:
-            return Draw(mixture.draw(moments.components, problem, streams, m))
         x = m + c.sqrt(streams.randn(m.shape[1:], m))
         lin, u = problem.linearise(x)
         noise = streams.randn(u.shape[1:], u)

@@ -1,13 +1,21 @@
 """The exact draw where p(x0 | x_t) is a mixture, A is linear and the noise is Gaussian.
 
-    p(x0 | x_t, y) = Σ_k w_k N(m_k + P_k Āᵀ W (y − A m_k), P_k),   P_k = (C_k⁻¹ + Āᵀ Ā)⁻¹
-    log w_k = log r_k + log N(y; A m_k, A C_k Aᵀ + R)
+    p(x0 | y) = Σ_k w_k' N(ν_k, P_k),   P_k = (C_k⁻¹ + Āᵀ Ā)⁻¹,   ν_k = μ_k + P_k Āᵀ W (y − A μ_k)
+    log w_k' = log w_k + log N(y; A μ_k, A C_k Aᵀ + R)
 
-A component is drawn by its evidence of the data, then x0 from it. All matrices are D × D, so that
-the number of data does not matter, and they are factored once per noise level for all lanes.
+does not depend on the noise level, so that it is worked out once for all levels and lanes, with
+P_k = V_k diag(ρ_k) V_kᵀ. Given x_t it is a mixture again, without any matrix to factor:
+
+    p(x0 | x_t, y) = Σ_k r_k N(ν_k + P_k (P_k + σ² I)⁻¹ (x_t − ν_k), (P_k⁻¹ + I/σ²)⁻¹)
+    log r_k = log w_k' + log N(x_t; ν_k, P_k + σ² I)
+
+A component is drawn by r_k, then x0 from it. All matrices are D × D, so that the number of data
+does not matter.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,33 +30,64 @@ MOST_PIXELS = 4096  # components of an image; matrices of that size are factored
 _BLOCK = 64  # columns of the identity that the operator is applied to at once
 
 
-def draw(components: Components, problem: Problem, streams: Streams, like: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Posterior:
+    """p(x0 | y) of every lane, in the axes of each component.
+
+    Attributes:
+        y: The data that it is of.
+        log_weights: log w_k', [K, B].
+        vectors: V_k, [K, D, D]; [1, D, D] where all C_k are one.
+        values: ρ_k, [K, D] or [1, D].
+        centres: V_kᵀ ν_k, [K, B, D].
+    """
+
+    y: Tensor
+    log_weights: Tensor
+    vectors: Tensor
+    values: Tensor
+    centres: Tensor
+
+
+def draw(components: Components, problem: Problem, streams: Streams) -> Tensor:
     """Return x0 ~ p(x0 | x_t, y), [B, C, H, W]."""
-    log_w, half, root, factor = _posterior(components, problem, like)
-    cumulated = torch.softmax(log_w, 1).cumsum(1)
-    pick = (cumulated < streams.rand((1,), log_w)).sum(1).clamp_max(log_w.shape[1] - 1)
-    lane = torch.arange(len(log_w), device=log_w.device)
-    white = half[lane, pick] + streams.randn((half.shape[2],), half)
-    # For all components, then one of them: a matrix per lane would cost far more to gather.
-    each = root @ _solved(factor.mT, white.mT[None], upper=True)  # [K, D, B]
-    x = components.means[lane, pick] + each[pick, :, lane]
-    return x.to(like).reshape(like.shape)
+    p, log_r, away = _given(components, problem)
+    cumulated = torch.softmax(log_r, 0).cumsum(0)
+    uniform = streams.rand((1,), log_r)[:, 0]
+    pick = (cumulated < uniform).sum(0).clamp_max(len(log_r) - 1)
+    lane = torch.arange(len(pick), device=pick.device)
+    tied = len(p.values) == 1
+    rho, s2 = p.values[pick * (not tied)], components.sigma**2
+    white = streams.randn((rho.shape[1],), rho)
+    along = p.centres[pick, lane] + rho / (rho + s2) * away[pick, lane]
+    along = along + (rho * s2 / (rho + s2)).sqrt() * white
+    x = along @ p.vectors[0].mT
+    for k in [] if tied else pick.unique():
+        # Of all lanes, not of those that have it: a product's rounding depends on its size, and no
+        # draw may depend on what its neighbours drew.
+        x = torch.where((pick == k)[:, None], along @ p.vectors[k].mT, x)
+    return x.to(components.x_t).reshape(components.x_t.shape)
 
 
-def mean(components: Components, problem: Problem, like: Tensor) -> Tensor:
+def mean(components: Components, problem: Problem) -> Tensor:
     """Return E[x0 | x_t, y], [B, C, H, W]."""
-    log_w, half, root, factor = _posterior(components, problem, like)
-    z = _solved(factor.mT, half.permute(1, 2, 0), upper=True)
-    each = components.means + (root @ z).permute(2, 0, 1)
-    return (torch.softmax(log_w, 1)[..., None] * each).sum(1).to(like).reshape(like.shape)
+    p, log_r, away = _given(components, problem)
+    rho = p.values[:, None]
+    along = p.centres + rho / (rho + components.sigma**2) * away
+    x = (torch.softmax(log_r, 0)[..., None] * (along @ p.vectors.mT)).sum(0)
+    return x.to(components.x_t).reshape(components.x_t.shape)
 
 
-def _posterior(
-    components: Components, problem: Problem, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return log w_k [B, K], F_k⁻¹ L_kᵀ Āᵀ W (y − A m_k) [B, K, D], L_k and F_k [K, D, D].
+def _given(components: Components, problem: Problem) -> tuple[Posterior, Tensor, Tensor]:
+    """Return p(x0 | y), log r_k [K, B] and V_kᵀ (x_t − ν_k) [K, B, D]."""
+    p = _posterior(components, problem)
+    away = components.x_t.double().flatten(1) @ p.vectors - p.centres
+    total = (p.values + components.sigma**2)[:, None]
+    return p, p.log_weights - 0.5 * (away.square() / total + total.log()).sum(2), away
 
-    F_k F_kᵀ = I + L_kᵀ Āᵀ Ā L_k.
+
+def _posterior(components: Components, problem: Problem) -> Posterior:
+    """Return p(x0 | y), computed once for a chain.
 
     Raises:
         ConfigError: Noise or instrument are drawn with the image: Āᵀ Ā then differs by lane.
@@ -60,25 +99,34 @@ def _posterior(
             got="noise or instrument drawn with the image",
             remedy="set noise='fixed' and leave unknowns out, or take conditional='tweedie'",
         )
+    known = problem.chain.get("mixture")
+    if known is not None and known.y is problem.y:
+        return known
+    like, mu = components.x_t, components.means
     lin, u = problem.linearise(torch.zeros_like(like))
     n = normal(lin, problem, like)
+    root, factor, vectors, values = _axes(components, n, problem)
     data = problem.likelihood.residual(torch.zeros_like(u), problem.y)  # W y
     h = lin.adjoint(data, like).flatten(1).double()
-    root, factor = _factors(components, n, problem)
-    m = components.means
-    b = h[:, None] - m @ n  # Āᵀ W (y − A m_k)
-    misfit = data.flatten(1).double().square().sum(1)[:, None]
-    misfit = misfit - (m * (h[:, None] + b)).sum(2)  # ‖W (y − A m_k)‖²
-    half = _solved(factor, root.mT @ b.permute(1, 2, 0), upper=False).permute(2, 0, 1)
+    pull = h - (mu @ n)[:, None]  # Āᵀ W (y − A μ_k), [K, B, D]
+    # By the triangles, not by ρ_k: data of small noise are far above 1 here, and what rounding
+    # leaves of ρ_k along them would be multiplied by that.
+    half = torch.linalg.solve_triangular(factor, root.mT @ pull.mT, upper=False)
+    z = torch.linalg.solve_triangular(factor.mT, half, upper=True)  # ν_k = μ_k + L_k z
+    nu = mu[:, None] + (root @ z).mT
+    # ‖W (y − A ν_k)‖² + ‖z‖² is the misfit of the evidence without a difference of large numbers.
+    misfit = torch.stack([_misfit(x.to(like).reshape(like.shape), problem) for x in nu])
+    misfit = misfit + z.square().sum(1)
     log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
-    log_w = components.log_weights - log_det - 0.5 * (misfit - half.square().sum(2))
-    return log_w, half, root, factor
+    log_w = (components.weights.log() - log_det)[:, None] - 0.5 * misfit
+    found = Posterior(problem.y, log_w, vectors, values, nu @ vectors)
+    problem.chain["mixture"] = found
+    return found
 
 
-def _solved(factor: Tensor, columns: Tensor, upper: bool) -> Tensor:
-    """Return F_k⁻¹ b for factors [K, D, D] and columns [K or 1, D, B], the lanes as columns."""
-    columns = columns.expand(len(factor), *columns.shape[1:])
-    return torch.linalg.solve_triangular(factor, columns, upper=upper)
+def _misfit(x: Tensor, problem: Problem) -> Tensor:
+    r = problem.likelihood.residual(problem.physics.A(x), problem.y)
+    return r.double().flatten(1).square().sum(1)
 
 
 def normal(lin: Linearised, problem: Problem, like: Tensor) -> Tensor:
@@ -94,11 +142,21 @@ def normal(lin: Linearised, problem: Problem, like: Tensor) -> Tensor:
     return problem.cache["normal"]
 
 
-def _factors(components: Components, n: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
-    """Return L_k with C_k = L_k L_kᵀ, and the Cholesky factors of I + L_kᵀ Āᵀ Ā L_k, [K, D, D]."""
-    key = ("mixture", components.sigma)
-    if key not in problem.cache:
-        root = components.vectors * components.values.sqrt()[:, None, :]
+def _axes(
+    components: Components, n: Tensor, problem: Problem
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return L_k with C_k = L_k L_kᵀ, the Cholesky factor F_k of I + L_kᵀ Āᵀ Ā L_k, V_k and ρ_k.
+
+    Each [K, D, D], ρ_k [K, D]; of one component where all C_k are equal.
+    """
+    if "mixture" not in problem.cache:
+        vectors, values = components.vectors, components.values
+        if bool((vectors == vectors[:1]).all()) and bool((values == values[:1]).all()):
+            vectors, values = vectors[:1], values[:1]
+        root = vectors * values.sqrt()[:, None, :]
         eye = torch.eye(n.shape[0], dtype=n.dtype, device=n.device)
-        problem.cache[key] = (root, torch.linalg.cholesky(eye + root.mT @ n @ root))
-    return problem.cache[key]
+        factor = torch.linalg.cholesky(eye + root.mT @ n @ root)
+        half = torch.linalg.solve_triangular(factor, root.mT, upper=False)  # P_k = halfᵀ half
+        values, vectors = torch.linalg.eigh(half.mT @ half)
+        problem.cache["mixture"] = (root, factor, vectors, values.clamp_min(0))
+    return problem.cache["mixture"]

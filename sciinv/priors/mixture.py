@@ -92,14 +92,13 @@ class GaussianMixture(Prior):
         return torch.softmax(log_r, 1), m, (values * s2 / total)
 
     def components(self, x_t: Tensor, sigma: float) -> Components:
-        """Return p(x0 | x_t) as a mixture, in double precision."""
-        x, s2 = x_t.double(), float(sigma) ** 2
-        u, values = self.vectors.to(x), self.values.to(x)
-        mu, total = self.means.to(x).flatten(1), values + s2
-        d = torch.einsum("bkd,kde->bke", x.flatten(1)[:, None] - mu, u)
-        log_r = self.weights.to(x).log() - 0.5 * (d.square() / total + total.log()).sum(2)
-        m = mu + torch.einsum("bke,kde->bkd", d * values / total, u)
-        return Components(torch.log_softmax(log_r, 1), m, u, values * s2 / total, float(sigma))
+        """Return p(x0 | x_t) as a mixture, in double precision; counts as one evaluation."""
+        self.evaluations += 1
+        weights, mu, vectors, values = (
+            part.to(x_t.device, torch.float64)
+            for part in (self.weights, self.means.flatten(1), self.vectors, self.values)
+        )
+        return Components(x_t, float(sigma), weights, mu, vectors, values)
 
     def forward(self, x: Tensor, sigma: float | Tensor, **kwargs: Any) -> Tensor:
         """Return Σ r_k m_k; x [B, C, H, W], σ a number or [B]."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -31,3 +35,44 @@ def test_lanes_that_exchange_are_never_of_two_signals(monkeypatch):
     _, data = c.signals(2)
     found = [x for x, _ in levy._each(c, data, lambda p: Particles(p, levels=1, group=2), 2, 0)]
     assert all(x is not None and x.shape == (2, 64) for x in found)
+
+
+def test_parts_of_a_cell_add_up_to_the_whole():
+    law, kind = "Laplace", "imputation"
+    apart = {"law": law, "operator": kind, "distance": 1.0, "floor": 1.0}
+    whole = levy.summary([apart, levy.levy_part(law, kind, make, range(4), 3)])
+    parts = [levy.levy_part(law, kind, make, k, 3) for k in (range(3), range(3, 4))]
+    found = levy.summary([apart, *json.loads(json.dumps(parts))])
+    assert found["signals"] == 4
+    for name in set(whole) - {"seconds"}:
+        # Lanes in other groups: the rounding of their matrix products.
+        assert found[name] == pytest.approx(whole[name], abs=1e-9), name
+
+
+def test_the_rows_go_on_from_what_a_file_has(tmp_path, monkeypatch):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs/studies"))
+    import benchmark_rows
+
+    done = []
+
+    def part(law, kind, make, signals):
+        done.append((law, kind, signals))
+        return {"law": law, "operator": kind, "first": signals.start}
+
+    monkeypatch.setattr(levy, "levy_part", part)
+    monkeypatch.setattr(
+        levy, "levy_distance",
+        lambda law, kind, make: {"law": law, "operator": kind, "distance": 1.0, "floor": 1.0},
+    )  # fmt: skip
+    file = tmp_path / "levy.jsonl"
+    benchmark_rows.levy_parts(file, 200)
+    assert len(done) == len(set(done)) == 24
+    done.clear()
+    benchmark_rows.levy_parts(file, 300)
+    assert [signals for _, _, signals in done] == [range(200, 300)] * 24
+    done.clear()
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[:-1]) + "\n")
+    benchmark_rows.levy_parts(file, 300)
+    assert len(done) == 1
+    assert len(file.read_text().splitlines()) == len(lines)

@@ -27,10 +27,12 @@ def study():
     return module
 
 
+CUQIPY = ("cuqipy_nuts", "cuqipy_mala")  # not declared: see the file's head
+
 # p(x0) = N(0, 1), y = x0 + N(0, 1) = 1 in each of 4 components: the posterior is N(0.5, 0.5).
 # Moment matching is exact there up to its time steps; the others are biased by construction, by
 # as much as they are known to be, and are held to lie between prior and data.
-EXACT = ("deepinv_moments", "azula_mmps", "azula_tmpd")
+EXACT = ("deepinv_moments", "azula_mmps", "azula_tmpd", *CUQIPY)
 NAMES = (
     "deepinv_dps", "deepinv_pigdm", "deepinv_moments", "deepinv_ddrm", "deepinv_ula",
     "deepinv_skrock", "azula_dps", "azula_pgdm", "azula_diffpir", "azula_tmpd", "azula_mmps",
@@ -39,12 +41,15 @@ NAMES = (
 
 def test_every_adapter_is_tested(study):
     assert set(study.FOREIGN) == set(NAMES)
+    assert set(study.CUQIPY) == set(CUQIPY)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *CUQIPY])
 def test_draws_are_finite_and_follow_the_data(study, name):
     if name.startswith("azula"):
         pytest.importorskip("azula")
+    if name in CUQIPY:
+        pytest.importorskip("cuqi")
     shape = (1, 1, 4)
     one = torch.ones(1, 4, dtype=torch.float64)
     prior = priors.GaussianMixture(
@@ -53,7 +58,7 @@ def test_draws_are_finite_and_follow_the_data(study, name):
         torch.ones(1, dtype=torch.float64),
     )
     physics = Matrix(torch.eye(4, dtype=torch.float64), shape, 1.0)
-    sampler = FunctionSampler(prior, study.FOREIGN[name], name)
+    sampler = FunctionSampler(prior, (study.FOREIGN | study.CUQIPY)[name], name)
     post = sampler.sample(one, physics, draws=200, seed=3)
     x = post["image"].values.ravel()  # 800 independent numbers
     assert np.isfinite(x).all()

@@ -16,6 +16,7 @@ import xarray as xr
 import yaml
 
 from sciinv import operators, priors, readers, samplers
+from sciinv.calibration.benchmark import foreign, linear
 from sciinv.config import Config
 from sciinv.kernels import KERNELS
 
@@ -56,6 +57,18 @@ def test_the_conditional_of_its_guide_has_the_closed_form_mean_and_sd(repo: Path
     sampler = samplers.DAPS(names["prior"], conditional=wrong, levels=20)
     x = sampler.sample(names["y"], names["physics"], draws=100, seed=0)["image"].values
     assert abs(x.mean() - 0.8) > 8 * (0.2 / x.size) ** 0.5
+
+
+def test_the_sampler_of_its_guide_goes_through_the_benchmark(repo: Path, tmp_path: Path) -> None:
+    """Pixels of sd ½ under noise of 1, where its steps leave an error of a few percent."""
+    text = (repo / "docs/guides/own-sampler.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(text.split("```python\n")[1].split("```")[0])
+    make = foreign.named(f"{tmp_path}/mine.py:annealed")
+    row = linear.gaussian_case("white", "mask", 1.0, 4, 400, make)
+    assert row["nfe"] == 1000
+    # 16 modes of 400 draws: 0.9 % of a standard error for the mean of the ratios.
+    assert row["sd_ratio_mean"] == pytest.approx(1, abs=0.08)
+    assert row["mean_error_rms"] < 2 * row["mean_error_rms_expected"]
 
 
 def roads(repo: Path) -> dict[str, list[tuple[str, list[str]]]]:

@@ -146,43 +146,91 @@ def levy_case(
         seed: Of the draws.
 
     Returns:
-        "hpd": share of truths within the smallest region of 50, 80 and 90 % of p(x0 | y), by the
-        rank of their log density among the draws'; "coverage": pixel by pixel; "distance" and
-        "floor"; "failures": signals that ended in an error.
+        See `summary`.
+    """
+    found = levy_part(law, kind, make, range(signals), draws, seed)
+    return summary([found, levy_distance(law, kind, make, compared, seed)])
+
+
+def levy_part(
+    law: str, kind: str, make: Callable[[Any], Sampler], signals: range, draws: int = 9,
+    seed: int = 0,
+) -> Row:  # fmt: skip
+    """Return figures of each of some signals, numbers of JSON: parts of a cell add up.
+
+    Returns:
+        "ranks": share of the draws whose log density is above the truth's; "coverage"; "crps";
+        "error" and "spread": mean over the samples of the squared error of the mean and of the
+        variance; "nfe"; each a list over the signals that did not end in an error, of which
+        "failures" is the number. "seconds": CPU of all.
     """
     c = cell(law, kind)
-    truths, data = c.signals(signals)
-    rng = np.random.default_rng(seed)
-    shares, covered, kept, nfe, failures = [], [], [], [], 0
+    truths, data = (part[signals.start :] for part in c.signals(signals.stop))
+    lists = ("ranks", "coverage", "crps", "error", "spread", "nfe")
+    row: Row = {name: [] for name in lists}
+    row |= {"law": law, "operator": kind, "first": signals.start, "draws": draws, "failures": 0}
     start = time.process_time()
-    for k, (x, calls) in enumerate(_each(c, data, make, draws, seed)):
+    for k, (x, calls) in enumerate(_each(c, data, make, draws, seed + signals.start)):
         if x is None:
-            failures += 1
+            row["failures"] += 1
             continue
+        truth, number = truths[k].numpy(), signals.start + k
         log_p = log_posterior(c, torch.cat([truths[k : k + 1], x]), data[k])
-        higher = float((log_p[1:] > log_p[0]).sum()) + rng.random()
-        shares.append(higher / (draws + 1))
-        covered.append(metrics.coverage(x.numpy(), truths[k].numpy(), LEVELS, seed=k))
-        nfe.append(calls)
-        kept.append((x.numpy(), truths[k].numpy()))
-    seconds = (time.process_time() - start) / (signals * draws)
-    pairs = [_compared(c, data[k], make, seed + k) for k in range(compared)]
-    found, true = np.stack([k[0] for k in kept], 1), np.stack([k[1] for k in kept])
-    error = np.median(((found.mean(0) - true) ** 2).mean(1))
-    spread = np.median((1 + 1 / draws) * found.var(0, ddof=1).mean(1))
+        higher = float((log_p[1:] > log_p[0]).sum())
+        ties = np.random.default_rng((seed, number)).random()
+        covered = metrics.coverage(x.numpy(), truth, LEVELS, seed=number)
+        row["ranks"].append((higher + ties) / (draws + 1))
+        row["coverage"].append([float(v) for v in covered])
+        row["crps"].append(float(metrics.crps_ensemble(x.numpy(), truth).mean()))
+        row["error"].append(float((x.mean(0) - truths[k]).square().mean()))
+        row["spread"].append(float(x.var(0).mean()))
+        row["nfe"].append(calls)
+    return row | {"seconds": time.process_time() - start}
+
+
+def levy_distance(
+    law: str, kind: str, make: Callable[[Any], Sampler], compared: int = 2, seed: int = 0
+) -> Row:
+    """Return the mean distance to the reference's draws, "distance", and its "floor"."""
+    c = cell(law, kind)
+    _, data = c.signals(compared)
+    pairs = [_compared(c, y, make, seed + k) for k, y in enumerate(data)]
+    distance, floor = np.mean(pairs, 0)
+    return {"law": law, "operator": kind, "distance": float(distance), "floor": float(floor)}
+
+
+def summary(parts: Sequence[Row]) -> Row:
+    """Return the figures of one cell from parts of it, `levy_part` and `levy_distance`.
+
+    Returns:
+        "hpd": share of truths within the smallest region of 50, 80 and 90 % of p(x0 | y), by the
+        rank of their log density among the draws'; "coverage": sample by sample; "crps" and
+        "spread_skill", of medians, as a Cauchy law has no mean of errors; "distance" and "floor";
+        "seconds" of CPU a draw; "failures": signals that ended in an error.
+    """
+    of_signals = [p for p in parts if "ranks" in p]
+    draws = of_signals[0]["draws"]
+
+    def every(name: str) -> Any:
+        return np.concatenate([np.asarray(p[name], float) for p in of_signals])
+
+    ranks, failures = every("ranks"), sum(p["failures"] for p in of_signals)
+    signals = len(ranks) + failures
+    spread = (1 + 1 / draws) * np.median(every("spread"))
+    apart = next(p for p in parts if "distance" in p)
     return {
-        "law": law,
-        "operator": kind,
+        "law": apart["law"],
+        "operator": apart["operator"],
         "signals": signals,
         "draws": draws,
-        "hpd": [float(np.mean(np.array(shares) <= level)) for level in LEVELS],
-        "coverage": [float(v) for v in np.mean(covered, 0)],
-        "crps": float(np.median(metrics.crps_ensemble(found, true).mean(1))),
-        "spread_skill": float(np.sqrt(spread / error)),
-        "distance": float(np.mean([p[0] for p in pairs])),
-        "floor": float(np.mean([p[1] for p in pairs])),
-        "nfe": float(np.mean(nfe)),
-        "seconds": seconds,
+        "hpd": [float(np.mean(ranks <= level)) for level in LEVELS],
+        "coverage": [float(v) for v in every("coverage").mean(0)],
+        "crps": float(np.median(crps)) if len(crps := every("crps")) else float("nan"),
+        "spread_skill": float(np.sqrt(spread / np.median(every("error")))),
+        "distance": apart["distance"],
+        "floor": apart["floor"],
+        "nfe": float(every("nfe").mean()),
+        "seconds": sum(p["seconds"] for p in of_signals) / (signals * draws),
         "failures": failures,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -167,30 +168,56 @@ class MixtureProblem:
 
     def weights(self) -> Tensor:
         """Return the posterior weights of the components, [K]."""
-        return self._posterior()[0]
+        return self._known[0]
 
-    def _posterior(self) -> tuple[Tensor, Tensor, Tensor]:
+    @cached_property
+    def _known(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The posterior's weights [K], means [K, D] and covariances [K, D, D]."""
         p, a = self.prior, self.matrix
-        c = (p.vectors * p.values[:, None, :]) @ p.vectors.mT
-        s = a @ c @ a.mT + self.sd**2 * torch.eye(len(a), dtype=a.dtype)
-        mu = p.means.flatten(1)
-        r = self.y - mu @ a.mT
-        log_w = p.weights.log() - 0.5 * (
-            (torch.linalg.solve(s, r[..., None]).squeeze(-1) * r).sum(1) + torch.logdet(s)
-        )
-        gain = c @ a.mT @ torch.linalg.inv(s)
-        mean = mu + (gain @ r[..., None]).squeeze(-1)
-        return torch.softmax(log_w, 0), mean, c - gain @ a @ c
+        noise = self.sd**2 * torch.eye(len(a), dtype=a.dtype)
+        log_w, means, covs = [], [], []
+        # One by one: at 32 × 32 complex pixels a matrix is 32 MB.
+        for weight, mu, u, v in zip(
+            p.weights, p.means.flatten(1), p.vectors, p.values, strict=True
+        ):
+            c = (u * v) @ u.mT
+            s = a @ c @ a.mT + noise
+            r = self.y - a @ mu
+            log_w.append(weight.log() - 0.5 * (torch.linalg.solve(s, r) @ r + torch.logdet(s)))
+            gain = torch.linalg.solve(s, a @ c).mT
+            means.append(mu + gain @ r)
+            covs.append(c - gain @ a @ c)
+        return torch.softmax(torch.stack(log_w), 0), torch.stack(means), torch.stack(covs)
+
+    @cached_property
+    def _roots(self) -> dict[int, Tensor]:
+        return {}
+
+    def _root(self, k: int) -> Tensor:
+        """Return L with L Lᵀ the posterior covariance of component k, [D, D]."""
+        if k not in self._roots:
+            cov = self._known[2][k]
+            values, vectors = torch.linalg.eigh(0.5 * (cov + cov.mT))
+            self._roots[k] = vectors * values.clamp_min(0).sqrt()
+        return self._roots[k]
 
     def exact(self, n: int, seed: int) -> Tensor:
         """Return n exact samples of the posterior, [n, D]."""
-        w, mean, cov = self._posterior()
+        w, mean, _ = self._known
         g = torch.Generator().manual_seed(seed)
-        values, vectors = torch.linalg.eigh(0.5 * (cov + cov.mT))
-        root = vectors * values.clamp_min(0).sqrt()[:, None, :]
-        k = torch.multinomial(w, n, replacement=True, generator=g)
-        z = torch.randn(n, mean.shape[1], 1, generator=g, dtype=mean.dtype)
-        return mean[k] + (root[k] @ z).squeeze(-1)
+        pick = torch.multinomial(w, n, replacement=True, generator=g)
+        x = torch.randn(n, mean.shape[1], generator=g, dtype=mean.dtype)
+        for k in pick.unique().tolist():
+            x[pick == k] = mean[k] + x[pick == k] @ self._root(k).mT
+        return x
+
+    def mode_error(self, x: Tensor) -> float:
+        """Return ½ Σ_k |w_k − mean of p(k | x)| over samples [n, D], w the posterior's weights.
+
+        p(k | x, y) = p(k | x): the data say nothing of the component beyond the image.
+        """
+        r = self.prior._components(x.reshape(-1, *self.shape), 0.0)[0]
+        return float(0.5 * (r.mean(0) - self.weights()).abs().sum())
 
 
 def random_mixture(
