@@ -96,3 +96,14 @@ class TestSlices:
         }
         assert len(shapes) > 4
         assert any(s[-1] > s[-2] for s in shapes)
+
+
+def test_some_batches_of_the_widest_family_are_crops_and_the_others_whole_heads():
+    batch = torch.arange(232 * 184.0).reshape(1, 1, 232, 184).expand(3, 2, -1, -1)
+    found = [heads.vary_widely(batch, torch.Generator().manual_seed(seed)) for seed in range(30)]
+    crops = [x for x in found if x.shape[-2:] == (96, 96)]
+    assert 3 <= len(crops) <= 18  # a third of 30; 99.9 % of binomial draws
+    assert all(max(x.shape[-2:]) >= 200 for x in found if x.shape[-2:] != (96, 96))
+    # neighbours of a crop are neighbours in the image, and each image is cut elsewhere
+    assert all(bool((x[..., 1:, :] - x[..., :-1, :] == 184).all()) for x in crops)
+    assert any(float(x[0, 0, 0, 0]) != float(x[1, 0, 0, 0]) for x in crops)

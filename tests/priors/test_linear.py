@@ -6,7 +6,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from sciinv.errors import PriorError
+from sciinv.priors.learned import gains, planes
 from sciinv.priors.learned.linear import LinearSkip
 from sciinv.priors.learned.network import EDMNetwork, NetworkSpec
 
@@ -49,3 +52,76 @@ def test_a_fresh_network_is_the_filter_and_keeps_constant_phases(images, phase):
 
     assert torch.allclose(network(turned(x), sigma), turned(network(x, sigma)), atol=1e-3)
     assert not torch.allclose(network(x, sigma), network.linear(x, sigma)[0], atol=1e-2)
+
+
+def banded(**more) -> EDMNetwork:
+    torch.manual_seed(0)
+    spec = NetworkSpec(2, (8, 8, 8, 8), 1, 1, linear=True, coarse=2, gains=4, **more)
+    return EDMNetwork(spec, 1.0, (0.1, 10.0))
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (5, 12)])
+def test_octave_bands_sum_to_one_and_the_first_holds_the_mean(shape):
+    weights = gains.octaves(shape, 4, torch.zeros(1, dtype=torch.float64))
+    # a telescoping sum in float64
+    torch.testing.assert_close(weights.sum(0), torch.ones(shape, dtype=torch.float64), atol=1e-14,
+                               rtol=0)  # fmt: skip
+    assert weights[:, 0, 0].tolist() == [1, 0, 0, 0]
+    assert bool((weights >= 0).all())
+
+
+def test_the_expected_sizes_of_bands_are_those_of_noise_of_that_power():
+    g = torch.Generator().manual_seed(2)
+    k = torch.hypot(torch.fft.fftfreq(64)[:, None], torch.fft.fftfreq(64)[None])
+    power = (1 / (k + 0.05))[None, None]
+    white = torch.randn(128, 1, 64, 64, generator=g)
+    y = torch.fft.ifft2(torch.fft.fft2(white) * power[0].sqrt()).real
+    weights = gains.octaves((64, 64), 4, y)
+    found = gains.bands(y, weights).square().mean((0, 2, 3, 4)).sqrt()
+    # the widest band has some ten waves in each of 128 images: √(2/1280)/2 = 2 % standard error
+    torch.testing.assert_close(found, gains.sizes(power, weights)[0, :, 0, 0], rtol=0.08, atol=0)
+
+
+def test_scaled_bands_begin_as_the_filter_and_keep_any_constant_phase_exactly(images):
+    network = banded()
+    network.linear.fit(images)
+    x, sigma = images[:3], torch.tensor([0.2, 1.0, 5.0]).reshape(3, 1, 1, 1)
+    assert torch.equal(network(x, sigma), network.linear(x, sigma)[0])
+    with torch.no_grad():
+        network.unet.m_tail.weight.normal_()
+        z = torch.complex(x[:, 0], x[:, 1]) * torch.exp(torch.tensor(2.1j))
+        turned = network(torch.stack([z.real, z.imag], 1), sigma)
+        out = network(x, sigma)
+    w = torch.complex(out[:, 0], out[:, 1]) * torch.exp(torch.tensor(2.1j))
+    # float32, values of about 1 to 10
+    torch.testing.assert_close(turned, torch.stack([w.real, w.imag], 1), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(out, network.linear(x, sigma)[0], atol=1e-2)
+
+
+def test_equal_factors_multiply_what_the_blocks_show_of_the_filtered_image(images, monkeypatch):
+    network = banded()
+    network.linear.fit(images)
+    x, sigma = images[:2], torch.full((2, 1, 1, 1), 2.0)
+    monkeypatch.setattr(network.unet, "forward_unet", lambda z: torch.ones_like(z[:, :4]))
+    filtered = network.linear(x, sigma)[0]
+    padded = planes.pad(filtered, 16)
+    blocks = F.interpolate(F.avg_pool2d(padded, 2), scale_factor=2, mode="bilinear")
+    with torch.no_grad():
+        out = network(x, sigma)
+    # float32 through four transforms
+    torch.testing.assert_close(out, filtered + blocks[..., :40, :32], rtol=1e-4, atol=1e-4)
+
+
+def test_scaled_bands_take_no_other_input():
+    with pytest.raises(PriorError, match="no other input"):
+        banded(turn=True)
+
+
+def test_scaled_bands_have_derivatives_on_an_empty_image(images):
+    network = banded()
+    network.linear.fit(images)
+    x = torch.zeros(1, 2, 32, 32, requires_grad=True)
+    network(x, torch.full((1, 1, 1, 1), 3.0)).sum().backward()
+    assert x.grad is not None
+    assert bool(torch.isfinite(x.grad).all())
+    assert float(x.grad.abs().sum()) > 0

@@ -132,3 +132,16 @@ def test_fit_widths_adds_them_to_a_file_and_keeps_the_weights(tmp_path):
     assert after.local is not None
     assert after.metadata["local"] == {"images": 16, "pairs": 64, "steps": 3, "seed": 0}
     assert all(torch.equal(v, after.state_dict()[k]) for k, v in before.items())
+
+
+def test_levels_above_a_sigma_are_measured_anew_and_the_others_stay(fitted):
+    images = 0.2 * torch.randn(64, 1, 32, 32, generator=torch.Generator().manual_seed(4))
+    again = local.refitted(fitted, lambda x, s: 0 * x, images, 0.7, count=64, seed=2)
+    assert torch.equal(again.mean[:2], fitted.mean[:2])
+    assert torch.equal(again.correlation[:2], fitted.correlation[:2])
+    assert again.network is fitted.network
+    # some 40 of 64 images × 1024 squares of sd √2: 0.7 % of one standard error
+    assert again.mean[2:].tolist() == pytest.approx([0.04, 0.04], rel=0.03)
+    # what h says of an empty estimate is wrong by some factor, which κ takes up: s² κ is the error
+    sd2 = float(again.variance(0 * images[:1], 0.8).mean())
+    assert float((sd2 * again.correlation[2, 4:]).mean()) == pytest.approx(0.04, rel=0.05)

@@ -16,6 +16,7 @@ from sciinv.priors.widths.stationary import (
     measure,
     radial_bins,
     radial_power,
+    remeasured,
 )
 
 
@@ -129,3 +130,16 @@ class TestInterpolation:
         torch.testing.assert_close(
             other.spectral_at(sigma / 500, (9, 8)), widths.spectral_at(sigma, (9, 8)) / 500**2
         )
+
+
+def test_levels_above_a_sigma_are_measured_anew_and_the_others_stay():
+    images = torch.zeros(32, 1, 16, 16)
+    sigmas = torch.tensor([0.5, 1.0, 2.0])
+    first = measure(lambda x, s: x, images, sigmas)
+    # half of the noise is left: a quarter of its power
+    again = remeasured(first, lambda x, s: x / 2, images, 0.9, seed=5)
+    assert torch.equal(again.spectral[0], first.spectral[0])
+    assert float(again.isotropic[0]) == float(first.isotropic[0])
+    # 8,192 squares of sd √2: 1.6 % of one standard error
+    assert again.isotropic[1:].tolist() == pytest.approx([0.25, 1.0], rel=0.06)
+    assert again.spectral.shape == first.spectral.shape

@@ -161,18 +161,31 @@ def _stretches(training: dict[str, Any]) -> str:
     )
 
 
-def _high(prior: LearnedPrior) -> list[str]:
-    """Say what serves the high noise levels, if it is a network of its own."""
-    if prior.high_spec is None:
-        return []
-    spec, t = prior.high_spec.network, prior.metadata["training_high"]
-    parameters = sum(p.numel() for p in prior.high.parameters())
-    return [
-        f"| network from σ = {prior.high_spec.above:g} u | the same kind, {tuple(spec.nc)}, "
-        f"{spec.patch} × {spec.patch} pixels folded, {parameters / 1e6:.2f} million weights; "
-        f"trained on σ ≥ {t['sigma_min']:g} u in {t['steps']:,} steps, {t['images']:,} images, "
-        f"{t['seconds'] / 60:.0f} minutes |"
-    ]
+def uppers(prior: LearnedPrior) -> list[str]:
+    """Return the card's rows on the networks that serve the high noise levels."""
+    rows = []
+    for spec, role in ((prior.high_spec, "high"), (prior.coarse_spec, "coarse")):
+        if spec is None:
+            continue
+        network, t = spec.network, prior.metadata[f"training_{role}"]
+        parameters = sum(p.numel() for p in getattr(prior, role).parameters())
+        seen = [f"{network.patch} × {network.patch} pixels folded"] * (network.patch > 1)
+        if network.coarse > 1:
+            seen.append(f"on means of {network.coarse} × {network.coarse} pixels")
+        if network.gains:
+            seen.append(f"scaling {network.gains} octave bands of the class's Wiener filter")
+        elif network.linear:
+            seen.append("added to the class's Wiener filter")
+        rows.append(
+            f"| network from σ = {spec.above:g} u"
+            + f", alone from {spec.alone:g} u" * (spec.alone > spec.above)
+            + f" | the same kind, {tuple(network.nc)}, "
+            f"{network.nb} block{'s' * (network.nb > 1)} a scale, "
+            f"{', '.join(seen)}, {parameters / 1e6:.2f} million weights; "
+            f"trained on σ ≥ {t['sigma_min']:g} u in {t['steps']:,} steps, {t['images']:,} images, "
+            f"{t['seconds'] / 60:.0f} minutes |"
+        )
+    return rows
 
 
 def card(prior: LearnedPrior, rows: list[ErrorRow], limits: str, pictures: dict[str, str]) -> str:
@@ -196,7 +209,7 @@ def card(prior: LearnedPrior, rows: list[ErrorRow], limits: str, pictures: dict[
         f"| network | deepinv DRUNet {tuple(prior.spec.nc)}, {prior.spec.nb} blocks a scale, "
         f"{prior.spec.patch} × {prior.spec.patch} pixels folded into channels, "
         f"{parameters / 1e6:.2f} million weights, EDM preconditioning |",
-        *_high(prior),
+        *uppers(prior),
         f"| data | {m['data']['licence']} |",
         f"| seeds | training {t['seed']}; the held-out images are block 0 of that seed |",
         f"| training | {t['steps']:,} steps, {t['images']:,} images ({_stretches(t)}), "

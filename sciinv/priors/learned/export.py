@@ -39,6 +39,8 @@ _PLACES = (
     "phase",
     "turn",
     "linear",
+    "coarse",
+    "gains",
 )
 
 

@@ -73,7 +73,7 @@ def load(
             remedy="load it with the version of sciinv that wrote it, or train it again",
         )
     prior = _build(path, header)
-    wanted = prior.state_dict()  # network.… and, where there is one, high.…
+    wanted = prior.state_dict()  # network.… and, where there are such, high.… and coarse.…
     widths = {k: v for k, v in tensors.items() if k.startswith("widths.")}
     found = {k: v for k, v in tensors.items() if k in wanted}
     local = {k: v for k, v in tensors.items() if k.startswith("local.")}
@@ -173,9 +173,7 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
                 expected="deepinv.models.DRUNet with preconditioning 'edm'",
                 got=" with ".join(map(str, kind)),
             )
-        high = header.pop("high", None)
-        if high is not None:
-            high = HighSpec(_spec(high["network"]), float(high["above"]))
+        high, coarse = (_upper(header.pop(k, None)) for k in ("high", "coarse"))
         return LearnedPrior(
             _spec(network),
             Preconditioning(**edm),
@@ -184,6 +182,7 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
             units=header.pop("units"),
             name=header.pop("name"),
             high=high,
+            coarse=coarse,
             inflate=float(header.pop("inflate", 1.0)),
             levels=int(header.pop("levels", LearnedPrior.levels)),
             local_inflate=float(header.pop("local_inflate", LearnedPrior.local_inflate)),
@@ -196,6 +195,12 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
             got=error,
             remedy="train the prior again",
         ) from error
+
+
+def _upper(values: dict[str, Any] | None) -> HighSpec | None:
+    if values is None:
+        return None
+    return HighSpec(_spec(values["network"]), float(values["above"]), float(values.get("alone", 0)))
 
 
 def _spec(values: dict[str, Any]) -> NetworkSpec:

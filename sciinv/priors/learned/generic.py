@@ -69,12 +69,15 @@ def _like(prior: LearnedPrior, offset: float, scale: float, high: HighSpec | Non
         units=prior.units,
         name=prior.name,
         high=high,
+        coarse=prior.coarse_spec,
         inflate=prior.inflate,
         levels=prior.levels,
         local_inflate=prior.local_inflate,
         metadata=metadata,
     )
     out.network = prior.network
+    if prior.coarse_spec is not None:
+        out.coarse = prior.coarse
     out.micro_batch = prior.micro_batch
     return out
 
@@ -112,11 +115,15 @@ def complex_of(prior: LearnedPrior, phase: bool = True) -> LearnedPrior:
                          expected="a prior of one channel",
                          got=f"{prior.spec.channels} channels",
                          remedy="take a prior of real images")  # fmt: skip
-    high = prior.high_spec
+
+    def both(spec: HighSpec | None) -> HighSpec | None:
+        return spec and replace(spec, network=replace(spec.network, channels=2, apart=True))
+
     out = LearnedPrior(
         replace(prior.spec, channels=2, apart=True, phase=phase),
         prior.constants,
-        high=high and replace(high, network=replace(high.network, channels=2, apart=True)),
+        high=both(prior.high_spec),
+        coarse=both(prior.coarse_spec),
         train_shape=(2, *prior.train_shape[1:]),
         units=prior.units,
         name=f"{prior.name}-complex",
@@ -126,8 +133,10 @@ def complex_of(prior: LearnedPrior, phase: bool = True) -> LearnedPrior:
         metadata={k: v for k, v in prior.metadata.items() if k not in ("local", "calibration")},
     )
     out.network.load_state_dict(prior.network.state_dict())
-    if high is not None:
-        out.high.load_state_dict(prior.high.state_dict())
-        if high.network.linear:  # each part has half of the power
-            out.high.linear.spectrum -= math.log(2)
+    for role, spec in (("high", prior.high_spec), ("coarse", prior.coarse_spec)):
+        if spec is not None:
+            upper = getattr(out, role)
+            upper.load_state_dict(getattr(prior, role).state_dict())
+            if spec.network.linear:  # each part has half of the power
+                upper.linear.spectrum -= math.log(2)
     return out

@@ -43,21 +43,25 @@ class LinearSkip(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return W x, its root mean square over the class, and e; σ [B, 1, 1, 1]."""
-        at = _rings(x.shape[-2], x.shape[-1], x)
-        low = at.floor().long().clamp(0, RINGS - 2)
-        share = (at - low).clamp(0, 1)
-        logs = self.spectrum.to(x.dtype)
-        power = (logs[low] * (1 - share) + logs[low + 1] * share).exp()
+        power = self.power((x.shape[-2], x.shape[-1]), x)
         gain = power / (power + sigma**2)  # [B, 1, H, W]
         filtered = torch.fft.ifft2(torch.fft.fft2(x) * gain).real
         size = (power * gain).mean((-2, -1), keepdim=True).sqrt()
         error = (gain * sigma**2).mean((-2, -1), keepdim=True).sqrt()
         return filtered, size, error
 
+    def power(self, shape: tuple[int, int], like: Tensor, coarse: int = 1) -> Tensor:
+        """Return S [H, W] on the waves of a grid, of the whole pixels or of blocks of `coarse`."""
+        at = _rings(shape[0], shape[1], like, coarse)
+        low = at.floor().long().clamp(0, RINGS - 2)
+        share = (at - low).clamp(0, 1)
+        logs = self.spectrum.to(like.dtype)
+        return (logs[low] * (1 - share) + logs[low + 1] * share).exp()
 
-def _rings(height: int, width: int, like: Tensor) -> Tensor:
+
+def _rings(height: int, width: int, like: Tensor, coarse: int = 1) -> Tensor:
     """Return the ring of each wave as a real number [H, W]."""
     ky = torch.fft.fftfreq(height, device=like.device, dtype=like.dtype)
     kx = torch.fft.fftfreq(width, device=like.device, dtype=like.dtype)
-    radius = (ky[:, None].square() + kx.square()).sqrt() / 0.5**0.5
+    radius = (ky[:, None].square() + kx.square()).sqrt() / 0.5**0.5 / coarse
     return radius.sqrt() * (RINGS - 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,78 +15,15 @@ from torch import Tensor, nn
 
 from sciinv.errors import PriorError
 from sciinv.priors.base import Prior, check_channels, sigma_like
+from sciinv.priors.learned import gains
+from sciinv.priors.learned.bands import served
 from sciinv.priors.learned.linear import LinearSkip
 from sciinv.priors.learned.planes import blur, constant_phase, pad, slow_phase, turn, unit
+from sciinv.priors.learned.specs import HighSpec, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
 
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """What is needed to build the network again.
-
-    Attributes:
-        channels: Image channels.
-        nc: Feature channels at the four scales.
-        nb: Residual blocks per scale.
-        patch: Side of the pixel blocks that are folded into channels (1, 2, 4, …).
-        highpass: Also show F the image's fine structure in units of σ. At small σ the target of F
-            is the noise magnified to unit variance; without this F must learn the magnification.
-        mean_size: (H, W) of the mean image of the class, which F is then shown too, or None. It
-            tells F where it is, and what to return where nothing can be seen through the noise.
-        phase: Take the slow phase off a complex image (channels real, imaginary) before F and put
-            it back after, so that D(e^{iθ} x, σ) = e^{iθ} D(x, σ) whatever the weights.
-        turn: Take one constant phase off instead. In strong noise the slow phase is itself noise,
-            which F could not undo; the phase of the strongest slow waves is not.
-        linear: Let D be the class's Wiener filter plus what F adds (see `learned.linear`).
-        apart: F is a network of one channel, shown the channels one by one.
-    """
-
-    channels: int = 1
-    nc: tuple[int, int, int, int] = (32, 64, 128, 128)
-    nb: int = 2
-    patch: int = 2
-    highpass: bool = False
-    mean_size: tuple[int, int] | None = None
-    phase: bool = False
-    turn: bool = False
-    linear: bool = False
-    apart: bool = False
-
-
-@dataclass(frozen=True)
-class HighSpec:
-    """A second network for the high noise levels alone.
-
-    Where only coarse structure shows through the noise, a network on large pixel blocks sees more
-    of the image for the same work, and learns those levels without giving anything up elsewhere.
-
-    Attributes:
-        network: What is needed to build it.
-        above: The least σ that it serves, units of u.
-    """
-
-    network: NetworkSpec
-    above: float
-
-
-@dataclass(frozen=True)
-class Preconditioning:
-    """Constants of the network's own units u; physical values are x = offset + scale·u.
-
-    Attributes:
-        sigma_data: Root mean square of u over the class.
-        sigma_min: Smallest σ at which the network was trained well, units of u.
-        sigma_max: Largest σ to start an annealing from, units of u.
-        offset: Physical value of u = 0.
-        scale: Physical value of one unit of u.
-    """
-
-    sigma_data: float = 0.5
-    sigma_min: float = 0.01
-    sigma_max: float = 30.0
-    offset: float = 0.0
-    scale: float = 1.0
+__all__ = ["EDMNetwork", "HighSpec", "LearnedPrior", "NetworkSpec", "Preconditioning"]
 
 
 class EDMNetwork(nn.Module):
@@ -110,6 +48,14 @@ class EDMNetwork(nn.Module):
         self.spec = spec
         self.sigma_data = sigma_data
         self.sigma_range = sigma_range
+        if spec.gains and spec != NetworkSpec(
+            spec.channels, spec.nc, spec.nb, 1, linear=True, coarse=spec.coarse, gains=spec.gains
+        ):
+            raise PriorError(
+                "A network that scales bands takes no other input than the filtered image",
+                expected="gains with linear, coarse, patch 1 and nothing else",
+                got=spec,
+            )
         folded = (1 if spec.apart else spec.channels) * spec.patch**2
         if spec.mean_size is not None:
             self.register_buffer("mean", torch.zeros(1, spec.channels, *spec.mean_size))
@@ -118,8 +64,8 @@ class EDMNetwork(nn.Module):
         shown = 1 + spec.highpass + (spec.mean_size is not None) + spec.linear
         # deepinv adds the channel of the second map.
         self.unet = DRUNet(
-            in_channels=folded * shown + 1,
-            out_channels=folded,
+            in_channels=(spec.gains or folded * shown) + 1,
+            out_channels=spec.gains or folded,
             nc=tuple(spec.nc),
             nb=spec.nb,
             act_mode="r",  # not in place, for torch.func
@@ -138,19 +84,42 @@ class EDMNetwork(nn.Module):
         """Return c_skip x (or W x), c_out and F, of which D_u = c_skip x + c_out F."""
         root = (sigma**2 + self.sigma_data**2).sqrt()
         if self.spec.linear:
-            skip, size, c_out = self.linear(x, sigma)
-            return skip, c_out, self.raw(x / root, sigma, skip / size)
+            mean = 0.0 if self.spec.mean_size is None else self.mean.to(x.dtype)
+            skip, size, c_out = self.linear(x - mean, sigma)
+            if self.spec.gains:
+                return skip, c_out, self.gained(skip, sigma, c_out)
+            return mean + skip, c_out, self.raw((x - mean) / root, sigma, skip / size)
         skip, c_out = self.sigma_data**2 / root**2 * x, sigma * self.sigma_data / root
         return skip, c_out, self.raw(x / root, sigma)
+
+    def gained(self, y: Tensor, sigma: Tensor, c_out: Tensor) -> Tensor:
+        """Return Σ g_b ⊙ B_b y / c_out of the filtered image y (see `gains`)."""
+        (H, W), k, own = y.shape[-2:], self.spec.coarse, self.unet.m_tail.weight.dtype
+        y = F.avg_pool2d(pad(y / c_out, 8 * k), k)
+        shape = (y.shape[-2], y.shape[-1])
+        weights = gains.octaves(shape, self.spec.gains, y)
+        power = self.linear.power(shape, y, k)
+        size = gains.sizes(power * power / (power + sigma**2), weights) / (k * c_out)
+        parts = gains.bands(y, weights)
+        seen = (parts.square().sum(2) + 1e-12).sqrt() / size  # a root of 0 has no derivative
+        g = self.unet.forward_unet(torch.cat([seen.to(own), self.maps(sigma, shape)], 1))
+        out = (g.to(y.dtype)[:, :, None] * parts).sum(1)
+        return F.interpolate(out, scale_factor=k, mode="bilinear")[..., :H, :W]
+
+    def maps(self, sigma: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Return the two constant maps that F is shown, [B, 2, H, W]."""
+        low, high = self.sigma_range
+        level = (sigma.clamp(low, high).log() / 4).to(self.unet.m_tail.weight.dtype)
+        return torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *shape)
 
     def raw(self, x: Tensor, sigma: Tensor, more: Tensor | None = None) -> Tensor:
         """Return F(x, ln σ / 4) for an already scaled x; `more` is shown to it beside x."""
         H, W = x.shape[-2:]
-        p, own = self.spec.patch, self.unet.m_tail.weight.dtype
-        x = pad(x, 8 * p)
+        p, k, own = self.spec.patch, self.spec.coarse, self.unet.m_tail.weight.dtype
+        x = pad(x, 8 * p * k)
         parts = [x]
         if more is not None:
-            parts.append(pad(more, 8 * p))
+            parts.append(pad(more, 8 * p * k))
         turned = self.spec.phase or self.spec.turn
         if turned:
             # the best linear estimate has the best phase, at the scale that the noise leaves
@@ -159,6 +128,8 @@ class EDMNetwork(nn.Module):
             slow = unit(parts[1]) if filtered else slow
             parts = [turn(part, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
                      for part in parts]  # fmt: skip
+        if k > 1:  # noise of the blocks' means keeps unit size
+            parts = [k * F.avg_pool2d(part, k) for part in parts]
         parts = [part.to(own) for part in parts]
         if self.spec.highpass:
             magnify = (sigma**2 + self.sigma_data**2).sqrt() / sigma
@@ -171,20 +142,21 @@ class EDMNetwork(nn.Module):
                     expected=f"H, W = {tuple(self.spec.mean_size)}",
                     got=(H, W),
                 )
-            parts.append(pad(self.mean / self.sigma_data, 8 * p).to(own).expand_as(parts[0]))
+            mean = F.avg_pool2d(pad(self.mean / self.sigma_data, 8 * p * k), k)
+            parts.append(mean.to(own).expand_as(parts[0]))
         if self.spec.apart:
             parts = [part.flatten(0, 1)[:, None] for part in parts]
             sigma = sigma.expand(len(x), 1, 1, 1).repeat_interleave(self.spec.channels, 0)
         if p > 1:
             parts = [F.pixel_unshuffle(part, p) for part in parts]
-        low, high = self.sigma_range
-        level = (sigma.clamp(low, high).log() / 4).to(own)
-        maps = torch.cat([level, torch.ones_like(level)], 1).expand(-1, -1, *parts[0].shape[-2:])
+        maps = self.maps(sigma, (parts[0].shape[-2], parts[0].shape[-1]))
         x = self.unet.forward_unet(torch.cat([parts[0], maps, *parts[1:]], 1))
         if p > 1:
             x = F.pixel_shuffle(x, p)
         if self.spec.apart:
             x = x[:, 0].unflatten(0, (-1, self.spec.channels))
+        if k > 1:
+            x = F.interpolate(x, scale_factor=k, mode="bilinear")
         if turned:
             x = turn(x.to(slow.dtype), slow)
         return x[..., :H, :W]
@@ -205,6 +177,7 @@ class LearnedPrior(Prior):
         units: Unit of a pixel value.
         name: Name of the prior.
         high: A second network for high noise levels, or None.
+        coarse: A third one above that, which sees the image's coarse structure alone, or None.
         widths: Fitted widths of p(x0 | x_t) in physical units, or None.
         local: Fitted local widths, in physical units, or None.
         inflate: Factor on the fitted variances, found by calibration.
@@ -226,6 +199,7 @@ class LearnedPrior(Prior):
         units: str = "",
         name: str = "prior",
         high: HighSpec | None = None,
+        coarse: HighSpec | None = None,
         widths: FittedWidths | None = None,
         local: LocalWidths | None = None,
         inflate: float = 3.0,
@@ -237,10 +211,11 @@ class LearnedPrior(Prior):
         self.spec, self.constants = spec, constants
         c = constants
         self.network = EDMNetwork(spec, c.sigma_data, (c.sigma_min / 2, c.sigma_max * 2))
-        self.high_spec = high
-        if high is not None:
-            ends = (high.above / 2, c.sigma_max * 2)
-            self.high = EDMNetwork(high.network, c.sigma_data, ends)
+        self.high_spec, self.coarse_spec = high, coarse
+        for upper, role in ((high, "high"), (coarse, "coarse")):
+            if upper is not None:
+                ends = (upper.above / 2, c.sigma_max * 2)
+                setattr(self, role, EDMNetwork(upper.network, c.sigma_data, ends))
         self.channels = spec.channels
         self.train_shape = (int(train_shape[0]), int(train_shape[1]), int(train_shape[2]))
         self.shape = self.train_shape if fixed_size else None
@@ -284,22 +259,16 @@ class LearnedPrior(Prior):
         return self.offset + self.scale * out.to(x.dtype)
 
     def _denoise(self, u: Tensor, sigma: Tensor, seen: Tensor) -> Tensor:
-        """Return D_u by the network that serves each σ [B, 1, 1, 1] (or one for all).
+        """Return D_u by the networks that serve each σ [B, 1, 1, 1] (or one for all); see `bands`.
 
         `seen` is σ too, where it can be looked at without a wait.
         """
-        if self.high_spec is None:
-            return self.network(u, sigma)
-        upper = seen >= self.high_spec.above
-        try:
-            every, some = bool(upper.all()), bool(upper.any())
-        except RuntimeError:  # under torch.func.vmap there are no values to look at
-            every, some = False, True
-        if every:
-            return self.high(u, sigma)
-        if not some:
-            return self.network(u, sigma)
-        return torch.where(upper, self.high(u, sigma), self.network(u, sigma))
+        out = partial(self.network, u, sigma)
+        for spec, name in ((self.high_spec, "high"), (self.coarse_spec, "coarse")):
+            if spec is not None:
+                upper = partial(getattr(self, name), u, sigma)
+                out = partial(served, out, upper, sigma, seen, spec)
+        return out()
 
     def describe(self) -> dict[str, Any]:
         """Return what a file must say to build this prior again (JSON types only)."""
@@ -314,6 +283,7 @@ class LearnedPrior(Prior):
             "levels": self.levels,
             "local_inflate": self.local_inflate,
             **({} if self.high_spec is None else {"high": asdict(self.high_spec)}),
+            **({} if self.coarse_spec is None else {"coarse": asdict(self.coarse_spec)}),
             **self.metadata,
         }
 

@@ -36,6 +36,8 @@ class TrainConfig:
         phase: Whether the slow phase of complex images is taken off before the network.
         turn: Whether one constant phase is taken off instead.
         linear: Whether the network adds to the class's Wiener filter (for high σ).
+        coarse: Side of the blocks whose means are all that the network sees (for high σ).
+        gains: Octave bands of the filtered image that the network scales by place; 0: it adds.
         sigma_data: Root mean square of the images, units of u.
         sigma_min: Smallest σ that the prior shall serve, units of u.
         sigma_max: Largest, units of u.
@@ -75,6 +77,8 @@ class TrainConfig:
     phase: bool = False
     turn: bool = False
     linear: bool = False
+    coarse: int = 1
+    gains: int = 0
     sigma_data: float = 0.5
     sigma_min: float = 0.01
     sigma_max: float = 30.0
@@ -126,7 +130,7 @@ class TrainConfig:
                     values[key] = value = float(value)
             fits = isinstance(value, int | float if kind is float else kind)
             positive = value > 0 if kind in (int, float) and fits else True
-            if key in ("p_mean", "seed", "high_above", "minutes"):
+            if key in ("p_mean", "seed", "high_above", "minutes", "gains"):
                 positive = True
             if key == "nc":
                 fits = fits and len(value) == 4 and all(isinstance(n, int) and n > 0 for n in value)

@@ -115,6 +115,8 @@ def spec_of(config: TrainConfig, kind: Family) -> NetworkSpec:
         config.phase,
         config.turn,
         config.linear,
+        coarse=config.coarse,
+        gains=config.gains,
     )
 
 

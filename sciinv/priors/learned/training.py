@@ -141,10 +141,11 @@ def train(
         elif config.mean or config.linear:
             known = images_of(config, kind, source, block=1, count=MEAN_OF)
             for network in (state.network, state.ema):
+                mean = known.mean(0) * config.mean
                 if config.mean:
-                    network.mean.copy_(known.mean(0))
+                    network.mean.copy_(mean)
                 if config.linear:
-                    network.linear.fit(known)
+                    network.linear.fit(known - mean)
         now = {"from": state.step, "batch": config.batch, "rate": config.rate}
         if not state.stretches or any(state.stretches[-1][k] != now[k] for k in ("batch", "rate")):
             state.stretches.append(now)

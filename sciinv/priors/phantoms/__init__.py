@@ -15,6 +15,7 @@ FAMILIES: dict[str, Family] = {
         generic.FAMILY,
         heads.FAMILY,
         heads.CROPS,
+        heads.ANY,
     )
 }
 

@@ -235,6 +235,17 @@ def vary(batch: Tensor, generator: torch.Generator) -> Tensor:
     return batch.transpose(-1, -2) if int(torch.randint(0, 2, (), generator=generator)) else batch
 
 
+def vary_widely(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """As `vary`, with crops of `CROP` × `CROP` anywhere in a third of the batches."""
+    if int(torch.randint(0, 3, (), generator=generator)):
+        return vary(batch, generator)
+    corners = [torch.randint(0, n - CROP + 1, (len(batch),), generator=generator).tolist()
+               for n in batch.shape[-2:]]  # fmt: skip
+    return torch.stack(
+        [m[:, y : y + CROP, x : x + CROP] for m, y, x in zip(batch, *corners, strict=True)]
+    )
+
+
 _LICENCE = (
     "label maps of 20 people of SynthSeg (Apache-2.0), 26 volumes of 7 people of the 3-D MR image "
     "database of multiple sclerosis patients (Lesjak et al. 2016, CC BY), Colin27 (Montreal "
@@ -268,3 +279,4 @@ FAMILY = Family(
     vary=vary,
 )
 CROPS = replace(FAMILY, name="head-crops", shape=(2, CROP, CROP), augment=augment_crops, vary=None)
+ANY = replace(FAMILY, name="heads-any", vary=vary_widely)

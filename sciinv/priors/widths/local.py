@@ -259,6 +259,56 @@ def _train(
     return network.requires_grad_(False)
 
 
+def refitted(
+    widths: LocalWidths,
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    above: float,
+    *,
+    count: int = 192,
+    seed: int = 0,
+    batch: int = 16,
+) -> LocalWidths:
+    """Return the widths with r(σ)² and κ measured anew at the levels of the table above a σ.
+
+    For a denoiser that changed there alone: h, and every row below, stay as they are. Whatever h
+    now says wrong about the mean is in κ, as in `fit`.
+
+    Args:
+        widths: The widths.
+        denoise: D(x, σ), x [B, C, H, W] and σ [B], units of the image.
+        images: Clean images [N, C, H, W].
+        above: Least σ of the levels, units of the image.
+        count: Noised images per level, for r² and for κ each.
+        seed: Seed of the noise.
+        batch: Images per call.
+    """
+    g = torch.Generator().manual_seed(seed)
+    upper = widths.sigmas >= above
+    levels, mean, correlation = (
+        widths.sigmas[upper],
+        widths.mean.clone(),
+        widths.correlation.clone(),
+    )
+    if not len(levels):
+        return widths
+    squares = []
+    for level in levels.tolist():
+        sigma, total = torch.full((batch,), level), 0.0
+        for _ in range(0, count, batch):
+            x0 = images[torch.randint(len(images), (batch,), generator=g)]
+            total += float(_denoised(denoise, x0, sigma, g)[1].double().square().mean())
+        squares.append(total / math.ceil(count / batch))
+    mean[upper] = torch.tensor(squares, dtype=torch.float64)
+    table = LocalWidths(
+        widths.network, widths.sigmas, mean, correlation, widths.offset, widths.unit
+    )
+    pairs = count * len(levels)
+    rows = _correlations(table, denoise, images, levels, pairs, g, batch).correlation
+    correlation[upper] = rows
+    return LocalWidths(widths.network, widths.sigmas, mean, correlation, widths.offset, widths.unit)
+
+
 def _correlations(
     table: LocalWidths,
     denoise: Callable[[Tensor, Tensor], Tensor],

@@ -159,3 +159,21 @@ def measure(
         torch.stack(spectral),
         ring_centres(bins),
     )
+
+
+def remeasured(
+    widths: FittedWidths,
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    above: float,
+    *,
+    seed: int = 0,
+) -> FittedWidths:
+    """Return the widths with the levels at and above a σ measured anew; the others stay."""
+    upper = widths.sigmas >= above
+    if not bool(upper.any()):
+        return widths
+    found = measure(denoise, images, widths.sigmas[upper], seed=seed, bins=widths.spectral.shape[1])
+    isotropic, spectral = widths.isotropic.clone(), widths.spectral.clone()
+    isotropic[upper], spectral[upper] = found.isotropic, found.spectral
+    return FittedWidths(widths.sigmas, isotropic, spectral, widths.frequencies)

@@ -1,0 +1,143 @@
+"""How much better than a Wiener filter a shipped prior is in strong noise, with its coarse expert.
+
+    python docs/studies/high_noise.py errors mri FOLDER     heads of people who were not trained on
+    python docs/studies/high_noise.py errors ct             discs that were not trained on
+    python docs/studies/high_noise.py errors mri FOLDER --seen    people trained on, other slices
+    python docs/studies/high_noise.py join mri EXPERT ABOVE ALONE FOLDER
+
+FOLDER holds heads/labels, heads/ms and anat/colin27_ch2.nii.gz (data/PROVENANCE.md). `errors`
+prints the root mean square error per pixel of the networks below the expert and of the whole
+prior, each divided by that of the best linear filter of the class (mean and two-dimensional
+spectrum of 384 images of people trained on); ± is its standard error over the images.
+`--seen` is what the levels of the blend are chosen on. `join` writes the expert of `sciinv train
+workflows/configs/train-mri-coarse.yaml` into data/priors/mri.safetensors, measures the widths of
+the levels above ABOVE anew on the page of samples, which it draws again.
+One core, from the repository's root.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sciinv.arithmetic import fixed_arithmetic
+from sciinv.priors.learned import evaluation, files
+from sciinv.priors.learned.coarse import join
+from sciinv.priors.learned.network import LearnedPrior
+from sciinv.priors.phantoms import family
+from sciinv.priors.widths import local, stationary
+
+REPO = Path(__file__).resolve().parents[2]
+SEED = 78  # no training's
+SIGMAS = (2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 14.0, 20.0)
+FAMILIES = {"mri": ("heads", "head-crops", "brains"), "ct": ("discs",)}
+OWN = {"mri": "head-crops", "ct": "discs"}  # at the size of the prior's training images
+
+
+def below(prior: LearnedPrior) -> LearnedPrior:
+    """Return the prior without its coarse expert; weights are shared."""
+    out = LearnedPrior(prior.spec, prior.constants, train_shape=prior.train_shape,
+                       fixed_size=prior.shape is not None, high=prior.high_spec)  # fmt: skip
+    out.network = prior.network
+    if prior.high_spec is not None:
+        out.high = prior.high
+    return out
+
+
+def images(kind: str, source: object, count: int, block: int) -> Tensor:
+    """Return clean images in units of u; block 0: people who are held out."""
+    chosen = family(kind)
+    stream = torch.Generator().manual_seed(SEED + block)
+    return chosen.augment(chosen.pool(SEED, block, count, source).float(), stream)
+
+
+def ratios(prior: LearnedPrior, x0: Tensor, known: Tensor, sigmas: tuple[float, ...]) -> None:
+    """Print a row per noise level."""
+    wiener = evaluation.Wiener.of_images(known)
+    priors = {"below": below(prior), "whole": prior}
+    print(
+        "| σ, u | Wiener filter, u | below the expert ÷ filter | with it ÷ filter |\n"
+        "|---|---|---|---|"
+    )
+    for n, sigma in enumerate(sigmas):
+        noise = torch.Generator().manual_seed(SEED + n)
+        squares: dict[str, list[Tensor]] = {name: [] for name in ("wiener", *priors)}
+        for x in x0.split(8):
+            y = x + sigma * torch.randn(x.shape, generator=noise)
+            s = torch.full((len(x),), sigma)
+            with torch.no_grad():
+                found = {"wiener": wiener(y, s)}
+                for name, p in priors.items():
+                    u = p(p.offset + p.scale * y, p.scale * sigma)
+                    found[name] = (u - p.offset) / p.scale
+            for name, d in found.items():
+                squares[name].append((d - x).double().square().mean((1, 2, 3)))
+        mean = {name: torch.cat(v) for name, v in squares.items()}
+        row = [f"{sigma:g}", f"{mean['wiener'].mean().sqrt():.4f}"]
+        for name in priors:
+            ratio = mean[name].mean() / mean["wiener"].mean()
+            # error of a ratio of means over images, halved by the root
+            spread = (mean[name] - ratio * mean["wiener"]).std() / len(x0) ** 0.5
+            row.append(
+                f"{ratio.sqrt():.3f} ± {spread / mean['wiener'].mean() / 2 / ratio.sqrt():.3f}"
+            )
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+@fixed_arithmetic()
+def errors(name: str, folder: str | None, seen: bool, count: int) -> None:
+    """Print the tables of one prior."""
+    prior = files.load(REPO / f"data/priors/{name}.safetensors")
+    for kind in FAMILIES[name]:
+        # the first two networks' class is made from one head alone
+        single = folder and f"{folder}/anat/colin27_ch2.nii.gz"
+        source = family(kind).source(single if kind == "brains" else folder)
+        known = images(kind, source, 384, 1)
+        x0 = images(kind, source, count, 2 if seen else 0)
+        print(f"\n{kind}, {count} images {tuple(x0.shape[1:])}", flush=True)
+        ratios(prior, x0, known, SIGMAS)
+
+
+@fixed_arithmetic()
+def combine(name: str, expert: str, above: float, alone: float, folder: str | None) -> None:
+    """Write the expert into the prior's file."""
+    path = REPO / f"data/priors/{name}.safetensors"
+    prior = join(files.load(path), files.load(expert), above, alone)
+    files.save(prior, path, storage=torch.float16)
+    prior = files.load(path)  # widths are those of the weights as stored
+    kind = family(OWN[name])
+    c, least = prior.constants, prior.scale * above
+    x0 = c.offset + c.scale * images(kind.name, kind.source(folder), 96, 2)
+    assert prior.widths is not None
+    assert prior.local is not None
+    prior.widths = stationary.remeasured(prior.widths, prior, x0, least, seed=SEED)
+    own = evaluation.unconditional(prior, 64, prior.train_shape, seed=SEED)
+    evaluation.picture(own, path.with_name(f"{name}-samples.png"))
+    prior.local = local.refitted(prior.local, prior, own, least, count=96, seed=SEED)
+    prior.metadata["local_above"] = {"sigma": above, "images": len(own), "seed": SEED}
+    files.save(prior, path, storage=torch.float16)
+    print("\n".join(evaluation.uppers(prior)))
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    what = words.add_subparsers(dest="what", required=True)
+    one = what.add_parser("errors")
+    one.add_argument("name", choices=sorted(FAMILIES))
+    one.add_argument("folder", nargs="?")
+    one.add_argument("--seen", action="store_true")
+    one.add_argument("--images", type=int, default=48)
+    two = what.add_parser("join")
+    two.add_argument("name", choices=sorted(FAMILIES))
+    two.add_argument("expert")
+    two.add_argument("above", type=float)
+    two.add_argument("alone", type=float)
+    two.add_argument("folder", nargs="?")
+    args = words.parse_args()
+    if args.what == "errors":
+        errors(args.name, args.folder, args.seen, args.images)
+    else:
+        combine(args.name, args.expert, args.above, args.alone, args.folder)
