@@ -296,7 +296,17 @@ def _cuqipy(
         logpdf_func=lambda x: both(x)[0],
         gradient_func=lambda x: both(x)[1],
     )
-    chain = getattr(cuqi.sampler, kind)(target, initial_point=np.random.randn(target.dim))  # noqa: NPY002
+    start = np.random.randn(target.dim)  # noqa: NPY002
+    if kind == "MALA":  # its step has no adaptation: halved until half of the proposals are taken
+        scale, taken = 1.0, 0.0
+        while taken < 0.5 and scale > 1e-8:
+            scale /= 2
+            chain = cuqi.sampler.MALA(target, scale=scale, initial_point=start)
+            chain.sample(100)
+            tried = chain.get_samples().samples
+            taken = float((np.diff(tried) != 0).any(0).mean())
+    else:
+        chain = cuqi.sampler.NUTS(target, initial_point=start)
     chain.warmup(max(draws * thin // 5, 100))
     chain.sample(draws * thin)
     x = chain.get_samples().samples[:, -draws * thin :: thin]
