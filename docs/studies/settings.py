@@ -3,6 +3,7 @@
     python docs/studies/settings.py levels    errors on simulated discs by number of levels (10 min)
     python docs/studies/settings.py brain     noise fixed and drawn on the brain (3 min)
     python docs/studies/settings.py device    waits on the stand-in for an accelerator (2 min)
+    python docs/studies/settings.py items     few draws of many small items, together (3 min)
 
 One core, from the repository's root.
 """
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 
 from sciinv import likelihoods, operators, priors, readers, samplers
+from sciinv.calibration.learned import operator
 from sciinv.calibration.simulate import simulate
 from sciinv.operators.base import declared
+from sciinv.priors.draws import prior_draws
 from sciinv.priors.phantoms import family
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
@@ -93,6 +96,36 @@ def device(count: int = 3) -> None:
               flush=True)  # fmt: skip
 
 
+def items(count: int = 8, number: int = 4) -> None:
+    """CPU seconds a draw of one draw of each of 8 items, and waits of the stand-in a level."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+    from support.device import Device
+
+    prior = priors.load("data/priors/blackhole.safetensors")
+    physics = operator("fourier", prior, 0.05, 1)
+    y = simulate(physics, prior_draws(prior, count, prior.train_shape, 2000, steps=20), 5)
+    before: torch.Tensor | None = None
+    for together in (1, count):
+        sampler = samplers.DAPS(prior, levels=number, micro_batch=1, item_batch=together)
+        began = time.process_time()
+        x = torch.from_numpy(sampler.sample(y, physics, draws=1, seed=3)["image"].values)
+        each = (time.process_time() - began) / count / number
+        before = x if before is None else before
+        rms = float((x - before).square().mean().sqrt() / before.square().mean().sqrt())
+        print(f"{together} items: {each:.4f} s a level and draw, difference {rms:.1e}", flush=True)
+    for together in (1, count):
+        prior = priors.load("data/priors/blackhole.safetensors")
+        physics = operator("fourier", prior, 0.05, 1)
+        stand_in = Device()
+        with stand_in:
+            stand_in.put(prior)
+            stand_in.put(physics)
+            sampler = samplers.DAPS(prior, levels=number, micro_batch=1, item_batch=together)
+            sampler.sample(stand_in.put(y), physics, draws=1, seed=3)
+        waits = stand_in.counts["read"] / number / count
+        print(f"{together} items: {waits:.1f} waits a level and item", flush=True)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"levels": levels, "brain": brain, "device": device}[sys.argv[1]]()
+    {"levels": levels, "brain": brain, "device": device, "items": items}[sys.argv[1]]()

@@ -45,7 +45,7 @@ class SampledFourier(LinearPhysics):
         ky, kx = torch.fft.fftfreq(h)[:, None], torch.fft.fftfreq(w)[None]
         keep = torch.rand(h, w, generator=g) < SHARE - math.pi * LOWEST**2
         keep |= torch.hypot(ky, kx) < LOWEST
-        self.index = keep.flatten().nonzero()[:, 0]
+        self.register_buffer("index", keep.flatten().nonzero()[:, 0], persistent=False)
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return the chosen modes, [B, 2, M]."""
@@ -56,7 +56,7 @@ class SampledFourier(LinearPhysics):
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         """Return Fᴴ Mᵀ y, [B, C, H, W]."""
         c, h, w = self.img_size
-        k = torch.zeros(len(y), h * w, dtype=_complex(y))
+        k = torch.zeros(len(y), h * w, dtype=_complex(y), device=y.device)
         k[:, self.index] = torch.complex(y[:, 0], y[:, 1])
         z = torch.fft.ifft2(k.reshape(-1, h, w), norm="ortho")
         return torch.stack([z.real, z.imag], 1) if c == 2 else z.real[:, None]

@@ -38,6 +38,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "micro_batch",
         "noise",
         "retries",
+        "item_batch",
     ),
     "daps-published": (
         "levels",

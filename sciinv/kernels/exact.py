@@ -73,7 +73,7 @@ class Exact(Kernel):
             w, error, _ = solve_dual(lin, c, residual + noise, x, 0.0, 0)
             d = c(lin.adjoint(w, x))
         else:
-            solve = self._prepared(lin, c, residual + noise, x, problem)
+            solve = self._prepared(lin, c, x, problem)
             temper = solve.temper
             r = (residual + math.sqrt(temper) * noise) / temper
             scale = level.sigma_next or LAST * level.sigma
@@ -90,9 +90,7 @@ class Exact(Kernel):
             stats[name] = error.new_full((len(x),), float(value))
         return Draw(x + d, stats, temper)
 
-    def _prepared(
-        self, lin: Linearised, c: Covariance, r: Tensor, x: Tensor, problem: Problem
-    ) -> Whitened:
+    def _prepared(self, lin: Linearised, c: Covariance, x: Tensor, problem: Problem) -> Whitened:
         """Return the solve, preconditioned by the operator's symbol or tempered."""
         typical = c.typical_spectrum(x)
         if typical is None:
@@ -105,6 +103,9 @@ class Exact(Kernel):
             # Tried as it would be used, at T = 1: tempered, the symbol of a missing wedge looked
             # well, and untempered its draws grew to four times the truth while P r said 2 % of
             # error (generic prior, 90° of views; tests/samplers/test_missing_wedge.py).
+            # The data are those that the model expects, the same for all lanes: what is chosen for
+            # a lane then depends neither on its data nor on the items beside it.
+            r = _expected(lin, c, x)
             energy = [Whitened(lin, c, x, symbol=s).energy(r, TRIAL) for s in (symbol, None)]
             choice["preconditioned"] = energy[0] < energy[1]
         if choice["preconditioned"]:
@@ -145,6 +146,18 @@ class Exact(Kernel):
             remedy="where data and noise are many decades apart, check the noise's units; "
             "else check the operator's adjoint and scale with `sciinv check-operator`",
         )
+
+
+def _expected(lin: Linearised, c: Covariance, x: Tensor) -> Tensor:
+    """Return a residual Ā √C ξ + n as the model expects it, ξ and n of one lane for all."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(like: Tensor) -> Tensor:
+        one = torch.randn(like.shape[1:], generator=generator, dtype=like.dtype)
+        return one.to(like.device).expand_as(like)
+
+    r = lin.forward(c.sqrt(normal(x)))
+    return r + normal(r)
 
 
 def correct(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -24,15 +25,16 @@ def prior_draws(
     a right posterior looks too wide for such truths.
 
     Returns:
-        [count, C, H, W], units of the image.
+        [count, C, H, W], units of the image, where the prior is.
     """
     error = _error(prior)
-    dtype = next((b.dtype for b in prior.buffers() if b.is_floating_point()), torch.float32)
+    tensors = itertools.chain(prior.buffers(), prior.parameters())
+    own = next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
     out = []
     for first in range(0, count, prior.micro_batch):
         lanes = min(prior.micro_batch, count - first)
         streams = Streams([(seed, "truth", first + k) for k in range(lanes)])
-        like = torch.zeros(lanes, *shape, dtype=dtype)
+        like = torch.zeros(lanes, *shape, dtype=own.dtype, device=own.device)
         if isinstance(prior, Sampled):
             out.append(prior.sample(streams, like))
             continue

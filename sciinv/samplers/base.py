@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,12 @@ from sciinv.arithmetic import fixed_arithmetic
 from sciinv.errors import ConfigError, DivergenceError
 from sciinv.kernels import Level
 from sciinv.kernels.unknowns import Unknowns
-from sciinv.operators.base import Operator, declared, image_shape
+from sciinv.operators.base import declared, image_shape
 from sciinv.priors.base import Prior
 from sciinv.problem import Problem
 from sciinv.samplers import checks, outliers
 from sciinv.samplers.counts import Levels, Means, Progress
+from sciinv.samplers.lanes import as_dataset, blocks
 from sciinv.seeds import Streams, at_least, whole
 
 SELDOM = 8  # levels of a device between two questions whether all is finite
@@ -57,6 +58,11 @@ class Sampler(Reconstructor):
         prior: The diffusion prior.
         micro_batch: Draws computed together; part of a run's identity, as rounding depends on it.
             By default the prior's own.
+        item_batch: Items computed together, each with its draws of a micro-batch: one chain of
+            item_batch × micro_batch lanes, so that few draws of many small items fill a GPU. Item j
+            has the place j mod item_batch; places of items that are not asked for are filled and
+            thrown away. Like `micro_batch` part of a run's identity. Items whose noise differs from
+            row to row are computed one by one.
     """
 
     name: str
@@ -67,9 +73,10 @@ class Sampler(Reconstructor):
         "have the same units"
     )
 
-    def __init__(self, prior: Prior, micro_batch: int | None = None) -> None:
+    def __init__(self, prior: Prior, micro_batch: int | None = None, item_batch: int = 1) -> None:
         super().__init__()
         self.prior = prior
+        self.item_batch = at_least(1, whole(item_batch, "item_batch"), "item_batch")
         size = prior.micro_batch if micro_batch is None else micro_batch
         self.micro_batch = at_least(1, whole(size, "micro_batch"), "micro_batch")
 
@@ -215,45 +222,58 @@ class Sampler(Reconstructor):
                 got=f"{len(items)} numbers",
                 remedy="give one number per row of y",
             )
-        like = torch.zeros(self.micro_batch, *shape, dtype=y.dtype, device=y.device)
+        one_by_one = likelihoods.per_row(physics)
+        together = blocks(items, 1 if one_by_one else self.item_batch)
+        places = len(together[0])
+        like = torch.zeros(places * self.micro_batch, *shape, dtype=y.dtype, device=y.device)
         groups = sorted({n // self.micro_batch for n in numbers})
-        levels = Levels(self.steps, len(groups) * len(items), progress)
+        levels = Levels(self.steps, len(groups) * len(together), progress)
         images: dict[tuple[int, int], np.ndarray] = {}
         stats: dict[str, dict[tuple[int, int], Any]] = {}
-        for row, item in enumerate(items):
-            if row == 0 or likelihoods.per_row(physics):
-                likelihood = likelihoods.of(physics, row, len(items))
+        problem: Problem | None = None
+        for rows in together:
+            there = [row for row in rows if row is not None]
+            if problem is None or one_by_one:
+                likelihood = likelihoods.of(physics, there[0], len(items))
                 checks.carries_data(likelihood, physics)
                 with torch.no_grad():
-                    problem = Problem.of(y[row : row + 1], physics, likelihood, like)
+                    problem = Problem.of(y[there[0] :][:1], physics, likelihood, like)
+            filled = [there[0] if row is None else row for row in rows]
+            data = torch.stack([y[row] for row in filled for _ in range(self.micro_batch)])
             for group in groups:
                 first = group * self.micro_batch
-                lanes = [first + k for k in range(self.micro_batch)]
-                x0, values = self._group(
-                    problem.with_data(self._batch(y[row])), seed, item, lanes, like, levels.tell
-                )
+                draws_of = range(first, first + self.micro_batch)
+                keys = [(seed, items[row], number) for row in filled for number in draws_of]
+                wanted = [place for place, row in enumerate(rows) if row is not None]
+                x0, values = self._group(problem.with_data(data), keys, wanted, like, levels.tell)
                 levels.close()
-                for lane, number in enumerate(lanes):
-                    if number not in numbers:
-                        continue
-                    images[number, row] = x0[lane]
-                    for key, value in values.items():
-                        stats.setdefault(key, {})[number, row] = value[lane]
-        return self._dataset(images, stats, numbers, items, physics, seed)
-
-    def _batch(self, y: Tensor) -> Tensor:
-        return y.expand(self.micro_batch, *y.shape).contiguous()
+                for place in wanted:
+                    for k, number in enumerate(draws_of):
+                        if number not in numbers:
+                            continue
+                        lane, row = place * self.micro_batch + k, filled[place]
+                        images[number, row] = x0[lane]
+                        for key, value in values.items():
+                            stats.setdefault(key, {})[number, row] = value[lane]
+        return as_dataset(images, stats, numbers, items, physics, self.about(seed))
 
     def _group(
         self,
         problem: Problem,
-        seed: int,
-        item: int,
-        lanes: list[int],
+        keys: Sequence[tuple[int, int, int]],
+        wanted: Sequence[int],
         like: Tensor,
         report: Callable[[int, int], None],
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Run one micro-batch: images [B, C, H, W] and statistics [B]."""
+        """Run one micro-batch of each of some items: images [B, C, H, W] and statistics [B].
+
+        Args:
+            problem: The data, one lane per draw, those of an item beside each other.
+            keys: (seed, item, draw) of each lane.
+            wanted: Places of the items that are asked for.
+            like: An image batch [B, C, H, W].
+            report: Called with the levels done and the number of the try.
+        """
         start = time.perf_counter()
 
         def attempt(again: int, which: Sequence[int]) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -262,7 +282,7 @@ class Sampler(Reconstructor):
             if again:
                 index = torch.as_tensor(which, device=like.device)
                 mine = problem.with_data(problem.y.index_select(0, index))
-            streams = Streams([(seed, item, lanes[lane], *name) for lane in which], stock=True)
+            streams = Streams([(*keys[lane], *name) for lane in which], stock=True)
             with torch.no_grad():
                 x0, values = self.chain(
                     mine, streams, like[: len(which)], lambda level: report(level, again)
@@ -274,14 +294,15 @@ class Sampler(Reconstructor):
 
         if self.retries:
             known = outliers.freedom(problem, like[0].numel())
-            x0, values = outliers.redrawn(attempt, len(lanes), self.retries, *known)
+            each = [range(p * self.micro_batch, (p + 1) * self.micro_batch) for p in wanted]
+            x0, values = outliers.redrawn(attempt, each, len(keys), self.retries, *known)
         else:
-            x0, values = attempt(0, range(len(lanes)))
-        values["seconds"] = (time.perf_counter() - start) / len(lanes)
+            x0, values = attempt(0, range(len(keys)))
+        values["seconds"] = (time.perf_counter() - start) / (len(wanted) * self.micro_batch)
         out = {}
         for key, v in values.items():
             number = v.detach().cpu().numpy() if isinstance(v, Tensor) else np.float64(v)
-            out[key] = np.broadcast_to(number, (len(lanes), *number.shape[1:]))
+            out[key] = np.broadcast_to(number, (len(keys), *number.shape[1:]))
         return x0.cpu().numpy(), out
 
     def diverged(self, physics: Physics, level: int, sigma: float) -> DivergenceError:
@@ -295,49 +316,11 @@ class Sampler(Reconstructor):
             remedy=self.remedy,
         )
 
-    def _dataset(
-        self,
-        images: dict[tuple[int, int], np.ndarray],
-        stats: Mapping[str, Mapping[tuple[int, int], Any]],
-        numbers: list[int],
-        items: list[int],
-        physics: Physics,
-        seed: int,
-    ) -> xr.Dataset:
-        rows: Iterable[int] = range(len(items))
-        stack = np.stack([np.stack([images[n, r] for r in rows]) for n in numbers])
-        coords: dict[str, Any] = {"draw": numbers, "item": items}
-        attrs: dict[str, Any] = {}
-        spec = physics.image_spec
-        if spec is not None:
-            coords["channel"] = list(spec.channels)
-            for axis, name in zip(("y", "x"), spec.axis_names, strict=True):
-                about_axis = {"units": spec.axis_units, "long_name": name}
-                coords[axis] = (axis, np.asarray(getattr(spec, axis)), about_axis)
-            attrs["units"] = spec.units
-        variables: dict[str, Any] = {"image": (("draw", "item", "channel", "y", "x"), stack, attrs)}
-        known = _declared_unknowns(physics)
-        for key, value in stats.items():
-            grid = np.array([[value[n, r] for r in rows] for n in numbers], dtype=np.float64)
-            dim, about_it = known.get(key, (f"{key}_group", {}))
-            variables[key] = (("draw", "item", *([dim] if grid.ndim == 3 else [])), grid, about_it)
-        about = {"seed": seed, "micro_batch": self.micro_batch, **self.settings()}
-        return xr.Dataset(variables, coords=coords, attrs=about)
+    def about(self, seed: int) -> dict[str, Any]:
+        """Return the attributes of a Dataset of draws."""
+        size = {"item_batch": self.item_batch} if self.item_batch > 1 else {}
+        return {"seed": seed, "micro_batch": self.micro_batch, **size, **self.settings()}
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies this sampler, for the record of a run."""
         return {"sampler": self.name, "operator_steps": self.steps}
-
-
-def _declared_unknowns(physics: Operator) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return by name the dimension of an unknown's values and what is known of it."""
-    known: dict[str, tuple[str, dict[str, Any]]] = {
-        "noise_scale": (
-            "noise_group",
-            {"units": "1", "long_name": "noise sd ÷ declared", "unknown": 1},
-        )
-    }
-    for u in physics.unknowns:
-        attrs = {"units": u.units, "prior_mean": u.mean, "prior_sd": u.sd, "unknown": 1}
-        known[u.name] = (u.dim, attrs)
-    return known

@@ -69,6 +69,7 @@ class DAPS(Sampler):
             falls with the step where p(x0 | x_t) is far from Gaussian.
         rho: Exponent of the EDM grid.
         micro_batch: See `Sampler`.
+        item_batch: See `Sampler`.
         retries: How often draws that their group's data reject are drawn anew
             (`samplers.outliers`). If None, 2 under a fitted width, which is a model of
             p(x0 | x_t) and may lead into a wrong mode, and 0 otherwise.
@@ -96,8 +97,9 @@ class DAPS(Sampler):
         micro_batch: int | None = None,
         noise: Literal["fixed", "drawn", "auto"] = "fixed",
         retries: int | None = None,
+        item_batch: int = 1,
     ) -> None:
-        super().__init__(prior, micro_batch)
+        super().__init__(prior, micro_batch, item_batch)
         self.conditional = copy.copy(conditionals.build(conditional, prior))  # not the caller's
         self.chosen = conditional == "auto"
         if self.chosen and renoise == "fresh" and isinstance(self.conditional, FittedWidth):

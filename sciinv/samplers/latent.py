@@ -24,6 +24,7 @@ from sciinv.errors import OperatorError, PriorError
 from sciinv.operators.base import Declared, declared, image_shape
 from sciinv.samplers.base import Sampler
 from sciinv.samplers.counts import Progress
+from sciinv.samplers.lanes import as_dataset
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,7 @@ class LatentSampler(Reconstructor):
             str(key): {(n, r): v[i, r] for i, n in enumerate(numbers) for r in rows}
             for key, v in ((k, found[k].values) for k in found.data_vars if k != "image")
         }
-        out = self.sampler._dataset(
-            images, stats, numbers, found["item"].values.tolist(), physics, seed
-        )
+        where = found["item"].values.tolist()
+        out = as_dataset(images, stats, numbers, where, physics, self.sampler.about(seed))
         dims = ("draw", "item", "latent_channel", "latent_y", "latent_x")
         return out.assign(latent=(dims, z))

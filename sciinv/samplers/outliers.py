@@ -57,17 +57,18 @@ Attempt = Callable[[int, Sequence[int]], tuple[Tensor, Mapping[str, Tensor | flo
 
 
 def redrawn(
-    attempt: Attempt, lanes: int, retries: int, data: int, k: int
+    attempt: Attempt, groups: Sequence[Sequence[int]], lanes: int, retries: int, data: int, k: int
 ) -> tuple[Tensor, dict[str, Tensor | float]]:
-    """Return a group's draws, those that are impossible drawn anew from the top.
+    """Return draws of one posterior or several, those that are impossible drawn anew from the top.
 
-    Which lanes run again follows from the draws of the whole group, so that a draw's bits are
-    those of its group whichever of its draws were asked for.
+    Which lanes run again, and which of them together, follows from the draws of their own group, so
+    that a draw's bits are those of its group whatever else was asked for.
 
     Args:
-        attempt: Called with the number of the try, 0 at first, and the lanes of the group that run;
-            returns their x0 and statistics. No lane's chain may depend on another's.
-        lanes: Lanes of the group, B.
+        attempt: Called with the number of the try, 0 at first, and the lanes that run; returns
+            their x0 and statistics. No lane's chain may depend on another's.
+        groups: Lanes that draw from the same posterior. A lane of no group runs once.
+        lanes: Lanes of the first try, B.
         retries: How often to try again.
         data: See `impossible`.
         k: See `impossible`.
@@ -79,21 +80,29 @@ def redrawn(
     x0, first = attempt(0, range(lanes))
     values = {key: _by_lane(v, lanes) for key, v in first.items()}
     tries = torch.ones(lanes, dtype=torch.float64)
+    failed = torch.zeros_like(tries)
     drawn = "noise_scale" in values
-    wrong = impossible(values["chi2"], data, k, drawn)
-    for again in range(1, retries + 1):
-        where = wrong.nonzero().flatten().cpu()
-        if not len(where):
-            break
-        fresh, found = attempt(again, where.tolist())
-        x0 = x0.index_copy(0, where.to(x0.device), fresh)
-        for key, old in values.items():
-            there = where.to(old.device)
-            new = _by_lane(found[key], len(where)).to(old)
-            values[key] = old.index_copy(0, there, new + old[there] if key == "nfe" else new)
-        tries += wrong.cpu()
-        wrong = impossible(values["chi2"], data, k, drawn)
-    return x0, {**values, "tries": tries, "failed": wrong.double().cpu()}
+    for group in groups:
+        members = torch.as_tensor(group)
+
+        def wrong(members: Tensor = members) -> Tensor:
+            chi2 = values["chi2"]
+            return members[impossible(chi2[members.to(chi2.device)], data, k, drawn).cpu()]
+
+        where = wrong()
+        for again in range(1, retries + 1):
+            if not len(where):
+                break
+            fresh, found = attempt(again, where.tolist())
+            x0 = x0.index_copy(0, where.to(x0.device), fresh)
+            for key, old in values.items():
+                there = where.to(old.device)
+                new = _by_lane(found[key], len(where)).to(old)
+                values[key] = old.index_copy(0, there, new + old[there] if key == "nfe" else new)
+            tries[where] += 1
+            where = wrong()
+        failed[where] = 1.0
+    return x0, {**values, "tries": tries, "failed": failed}
 
 
 def _by_lane(value: Tensor | float, lanes: int) -> Tensor:

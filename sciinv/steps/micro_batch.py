@@ -46,7 +46,7 @@ def halving(
                 "One draw does not fit into the memory",
                 expected="room for a micro-batch of 1",
                 got=got,
-                remedy="use a GPU with more memory, or smaller images",
+                remedy="use a GPU with more memory, smaller images, or a smaller item_batch",
             )
         micro_batch //= 2
         if say is not None:

@@ -76,12 +76,13 @@ def sample_shard(
     dataset = store.open_measurement(measurement)
     parts = []
     physics, shared = None, _is_shared(dataset)
-    told_of = _by_rows(progress, len(items))
-    for row, item in enumerate(items):
+    together = _together(items, int(sampler.settings.get("item_batch", 1)) if shared else 1)
+    told_of = _by_rows(progress, len(together))
+    for row, block in enumerate(together):
         if physics is None or not shared:
-            physics, y = build(dataset, operator, item, device)
-        else:
-            y = torch.from_numpy(dataset["y"].isel(item=[item]).values).to(y)
+            physics, y = build(dataset, operator, block[0], device)
+        if shared:
+            y = torch.from_numpy(dataset["y"].isel(item=block).values).to(y)
         if row == 0:
             spec = physics.image_spec
             scale = scale_for(prior, dataset, operator, found)
@@ -94,18 +95,18 @@ def sample_shard(
                     say(f"warning: {sentence}")
 
         def attempt(
-            n: int, physics: Physics, model: DiffusionPrior, y: Tensor, row: int
+            n: int, physics: Physics, model: DiffusionPrior, y: Tensor, row: int, block: list[int]
         ) -> xr.Dataset:
             return method(sampler, model, n).sample(
                 y,
                 physics,
                 draws=list(draws),
                 seed=seed,
-                items=[items[row]],
+                items=block,
                 progress=partial(told_of, row),
             )
 
-        once = partial(attempt, physics=physics, model=model, y=y, row=row)
+        once = partial(attempt, physics=physics, model=model, y=y, row=row, block=block)
         part, lanes = halving(once, lanes, say)
         parts.append(part)
     path = generic_file(spec.shape[0]) if prior.kind == "generic" else prior.path
@@ -144,6 +145,14 @@ def identity(operator: Operator, prior: Prior, sampler: Sampler) -> dict[str, An
         | ({"scale": prior.scale} if prior.scale else {}),
         "sampler": {"kind": sampler.kind, **sampler.settings},
     }
+
+
+def _together(items: Sequence[int], size: int) -> list[list[int]]:
+    """Return the items of each call of the sampler: those that it computes together."""
+    found: dict[int, list[int]] = {}
+    for item in items:
+        found.setdefault(item // size, []).append(item)
+    return list(found.values())
 
 
 def _by_rows(progress: Progress | None, rows: int) -> Callable[[int, int, int], None]:

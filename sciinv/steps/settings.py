@@ -75,10 +75,7 @@ def find(
     def build(kappa: float) -> DAPS:
         return method(replace(plain, settings={**plain.settings, "inflate": kappa}), model, 2)
 
-    device = next((b.device for b in model.buffers()), None)
     truths: Tensor = prior_draws(model, count, shape, seed)
-    if device is not None:
-        truths = truths.to(device)
     start = float(own.conditional.inflate)
     out = find_inflate(build, physics, truths, start, seed)
     return {"inflate": out.inflate, "inflate_search": out.row()}

@@ -14,9 +14,11 @@ from deepinv.physics import GaussianNoise, Inpainting
 from support.device import Device, Remote
 
 from sciinv import priors, samplers
+from sciinv.config import Sampler
 from sciinv.operators.ct import CT
 from sciinv.operators.interferometry import Closures
 from sciinv.operators.mri import MultiCoilMRI
+from sciinv.steps.settings import find
 
 LEVELS = 3
 DATA = "data/priors"
@@ -67,6 +69,7 @@ CASES = {
     "isotropic": (inpainting, {"conditional": "isotropic"}),
     "ct": (sinogram, {}),
     "closures-newton": (closures, {}),
+    "items-together": (inpainting, {"item_batch": 3}),
     "brain-local": (brain, {"sigma_max": 1.0}),
     "brain-spectral": (brain, {"conditional": "spectral", "sigma_max": 1.0}),
 }
@@ -111,6 +114,18 @@ def test_a_dense_linear_problem_waits_for_the_device_twice_a_level_at_most():
         return device.counts["read"]
 
     assert (reads(13) - reads(3)) / 10 <= 2
+
+
+def test_kappa_is_found_and_truths_are_drawn_where_the_prior_is():
+    """What `inflate: auto` does before the first draw on a GPU."""
+    prior, physics = brain()
+    sampler = Sampler("daps", {"levels": 2, "inflate": "auto", "sigma_max": 1.0})
+    device = Device()
+    with device:
+        device.put(prior)
+        device.put(physics)
+        found = find(sampler, prior, physics, 0, 4)
+    assert found["inflate"] > 0
 
 
 def test_other_samplers_run_on_the_device():

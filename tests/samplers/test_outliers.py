@@ -54,7 +54,9 @@ def test_a_noise_that_is_drawn_is_what_the_best_draw_says():
 
 
 def test_only_the_wrong_draw_is_drawn_anew_and_its_evaluations_are_counted():
-    x0, values = outliers.redrawn(scripted([[1.0, 1.0, 9.0], [1.1, 1.1, 1.1]]), 3, 2, N, N)
+    x0, values = outliers.redrawn(
+        scripted([[1.0, 1.0, 9.0], [1.1, 1.1, 1.1]]), [range(3)], 3, 2, N, N
+    )
     assert x0.flatten().tolist() == [0, 0, 1]
     assert values["chi2"].tolist() == [1.0, 1.0, 1.1]
     assert values["tries"].tolist() == [1, 1, 2]
@@ -64,7 +66,7 @@ def test_only_the_wrong_draw_is_drawn_anew_and_its_evaluations_are_counted():
 
 def test_a_better_draw_shows_that_its_fellows_were_wrong():
     tries = [[5.0, 5.0, 9.0], [5.0, 5.0, 1.0], [1.0, 5.0, 9.0]]
-    _, values = outliers.redrawn(scripted(tries), 3, 2, N, N)
+    _, values = outliers.redrawn(scripted(tries), [range(3)], 3, 2, N, N)
     assert values["tries"].tolist() == [2, 2, 2]
     assert values["failed"].tolist() == [0, 1, 0]
 

@@ -60,6 +60,15 @@ def test_draws_have_the_same_bits_for_any_shards(measurement, tmp_path):
         assert all(np.array_equal(merged[k], whole[k]) for k in whole)
 
 
+def test_items_together_have_the_same_bits_for_any_shards(measurement, tmp_path):
+    together = Sampler("daps", SAMPLER.settings | {"item_batch": 2})
+    whole = values(shard(measurement, tmp_path / "a.zarr", range(5), range(3), sampler=together))
+    for items in ([0], [1, 2]):
+        part = shard(measurement, tmp_path / f"{items[0]}.zarr", range(5), items, sampler=together)
+        assert np.array_equal(values(part)["image"], whole["image"][:, items])
+        assert "drawn again: equal" in redraw.redraw(part, operator=BLUR.name)
+
+
 def test_draws_of_other_seeds_items_and_numbers_differ(measurement, tmp_path):
     a = values(shard(measurement, tmp_path / "a.zarr", range(4), range(2)))["image"]
     b = values(shard(measurement, tmp_path / "b.zarr", range(4), range(2), seed=6))["image"]
