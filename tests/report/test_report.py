@@ -326,6 +326,16 @@ def test_many_values_are_told_beside_what_was_known_of_them(sd, told):
     assert ("the data tell little of them" in text) is not told
 
 
+@pytest.mark.parametrize(("conditional", "doubt"), [("local", True), ("tweedie", False)])
+def test_a_scale_drawn_under_a_learned_width_is_a_reason_for_doubt(conditional, doubt):
+    drawn = ("draw", np.linspace(0.9, 1.1, 24), {"unknown": 1, "units": "1"})
+    noise = ("draw", np.ones(24), {"unknown": 1})
+    data = xr.Dataset({"attenuation_scale": drawn, "noise_scale": noise})
+    said = nuisances.sentences(data.assign_attrs(conditional=conditional))
+    assert [warns for _, warns in said] == [False, False] + [True] * doubt
+    assert ("intervals of attenuation scale rest on" in said[-1][0]) is doubt
+
+
 def test_a_sure_but_small_excess_is_no_reason_for_doubt():
     found = judged(chi2=1.02, components=10**7)
     assert found.warnings == ()
