@@ -28,9 +28,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "uvfits": {"kind": "amplitudes", "gain_sd": {"*": 0.1}},
     "htc2022": {"image_size": 128},
 }
-# A fan beam's projector reads its matrix once for all lanes, and ten are half of the draws that are
-# proposed: two even shards.
-SAMPLERS: dict[str, dict[str, Any]] = {"ct": {"micro_batch": 10}}
+# Draws of a job and of a micro-batch: ten lanes cost less each than four, the projector of CT reads
+# its matrix once for all, and ten are half of the draws that are proposed. A job that is no whole
+# number of micro-batches computes draws that belong to its neighbour.
+LANES = 10
 BINNED = ("sinogram", "dxchange", "projections")  # readers with the option detector_binning
 # a side: with 252 a draw under the generic prior took 20 minutes of a core shared by four
 MOST_PIXELS = 160
@@ -72,13 +73,13 @@ class Proposal:
             data["options"] = _plain(self.seen.data.options)
         operator = str(self.seen.dataset.attrs["operator"]) if self.seen.dataset is not None else ""
         sampler: dict[str, Any] = {"kind": "daps", "conditional": "tweedie", "levels": 50}
+        job = min(8, self.draws)  # a closed prior's micro-batch
         if self.learned:
-            sampler = SAMPLERS.get(operator, {})
+            job = min(LANES, self.draws)
+            sampler = {"micro_batch": job}
         out = {"title": self.title, "data": data, "prior": self.prior, "sampler": sampler,
                "items": 1, "draws": self.draws,
-               "shards": {"draws": min(8, self.draws)}}  # fmt: skip
-        if not sampler:
-            del out["sampler"]
+               "shards": {"draws": job}}  # fmt: skip
         if self.seen.items == 1:
             del out["items"]
         if operator == "closures":

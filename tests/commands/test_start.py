@@ -126,6 +126,7 @@ def test_init_proposes_the_prior_and_settings_of_the_shipped_examples(
     assert problem.sampler.settings == {
         k: v for k, v in shipped.get("sampler", {}).items() if k != "kind"
     }
+    assert problem.shards.draws == shipped["shards"]["draws"]  # whole micro-batches
     assert list(problem.domain) == shipped.get("domain", [])
     assert options.items() <= dict(problem.data.options).items()
 
