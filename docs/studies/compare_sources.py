@@ -35,6 +35,7 @@ from sciinv.readers.parts import vlbi
 from sciinv.uncertainty.alignment import aligned
 
 REPO = Path(__file__).resolve().parents[2]
+GAINS = {"*": 0.1, "LM": 0.35}  # sd of log gains, of workflows/configs/m87.yaml
 DAY = REPO / "data/eht/SR1_M87_2017_101_lo_hops_netcal_StokesI.uvfits"
 OUT = REPO / "results/compare-sources"
 PRIOR = REPO / "data/priors/blackhole.safetensors"
@@ -77,7 +78,7 @@ def observed(source: np.ndarray, rng: np.random.Generator, path: Path) -> Path:
 
 def operator(path: Path, kind: str, **overrides: Any) -> tuple[Any, Tensor]:
     """Return the operator of a file, read as by workflows/configs/m87.yaml, and y."""
-    options: dict[str, Any] = {"gain_sd": {"*": 0.1, "LM": 0.35}} if kind == "amplitudes" else {}
+    options: dict[str, Any] = {"gain_sd": GAINS} if kind == "amplitudes" else {}
     data = readers.find("uvfits")(path, kind=kind, systematic_noise=SYSTEMATIC, **options)
     return operators.from_measurement(data, **overrides)
 

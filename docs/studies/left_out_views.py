@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare_sources import DAY
+from compare_sources import DAY, GAINS
 from compare_sources import PRIOR as SOURCES
 from torch import Tensor
 
@@ -30,7 +30,6 @@ from sciinv.readers import htc2022, uvfits
 
 REPO = Path(__file__).resolve().parents[2]
 OUT = REPO / "results/left-out"
-GAINS = {"*": 0.1, "LM": 0.35}  # of workflows/configs/m87.yaml
 DRAWS, SEED = 8, 2026
 
 

@@ -20,7 +20,7 @@ import time
 from typing import Any
 
 import numpy as np
-from compare_sources import FIELD, PRIOR, REPO, SIZE, observed, operator
+from compare_sources import FIELD, GAINS, PRIOR, REPO, SIZE, observed, operator
 
 from sciinv import metrics, operators, priors, readers, samplers
 from sciinv.priors.phantoms import blackholes
@@ -29,7 +29,6 @@ from sciinv.uncertainty.alignment import aligned
 
 OUT = REPO / "results/ring-errors"
 SOURCES, DRAWS, SEED = 20, 8, 15
-GAINS = {"*": 0.1, "LM": 0.35}  # of workflows/configs/m87.yaml
 
 
 def source(number: int) -> np.ndarray:

@@ -150,14 +150,9 @@ class Exact(Kernel):
 
 def _expected(lin: Linearised, c: Covariance, x: Tensor) -> Tensor:
     """Return a residual Ā √C ξ + n as the model expects it, ξ and n of one lane for all."""
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(like: Tensor) -> Tensor:
-        one = torch.randn(like.shape[1:], generator=generator, dtype=like.dtype)
-        return one.to(like.device).expand_as(like)
-
-    r = lin.forward(c.sqrt(normal(x)))
-    return r + normal(r)
+    one = Streams.of_seed(0, 1)
+    r = lin.forward(c.sqrt(one.randn(x.shape[1:], x).expand_as(x)))
+    return r + one.randn(r.shape[1:], r).expand_as(r)
 
 
 def correct(

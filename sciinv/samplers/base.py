@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -238,23 +239,21 @@ class Sampler(Reconstructor):
                 checks.carries_data(likelihood, physics)
                 with torch.no_grad():
                     problem = Problem.of(y[there[0] :][:1], physics, likelihood, like)
+            wanted = [place for place, row in enumerate(rows) if row is not None]
             filled = [there[0] if row is None else row for row in rows]
             data = torch.stack([y[row] for row in filled for _ in range(self.micro_batch)])
             for group in groups:
                 first = group * self.micro_batch
-                draws_of = range(first, first + self.micro_batch)
-                keys = [(seed, items[row], number) for row in filled for number in draws_of]
-                wanted = [place for place, row in enumerate(rows) if row is not None]
+                lanes = list(itertools.product(rows, range(first, first + self.micro_batch)))
+                keys = [(seed, items[there[0] if r is None else r], n) for r, n in lanes]
                 x0, values = self._group(problem.with_data(data), keys, wanted, like, levels.tell)
                 levels.close()
-                for place in wanted:
-                    for k, number in enumerate(draws_of):
-                        if number not in numbers:
-                            continue
-                        lane, row = place * self.micro_batch + k, filled[place]
-                        images[number, row] = x0[lane]
-                        for key, value in values.items():
-                            stats.setdefault(key, {})[number, row] = value[lane]
+                for lane, (row, number) in enumerate(lanes):
+                    if row is None or number not in numbers:
+                        continue
+                    images[number, row] = x0[lane]
+                    for key, value in values.items():
+                        stats.setdefault(key, {})[number, row] = value[lane]
         return as_dataset(images, stats, numbers, items, physics, self.about(seed))
 
     def _group(
@@ -294,7 +293,8 @@ class Sampler(Reconstructor):
 
         if self.retries:
             known = outliers.freedom(problem, like[0].numel())
-            each = [range(p * self.micro_batch, (p + 1) * self.micro_batch) for p in wanted]
+            n = self.micro_batch
+            each = [range(p * n, (p + 1) * n) for p in wanted]
             x0, values = outliers.redrawn(attempt, each, len(keys), self.retries, *known)
         else:
             x0, values = attempt(0, range(len(keys)))

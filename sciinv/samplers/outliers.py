@@ -57,7 +57,7 @@ Attempt = Callable[[int, Sequence[int]], tuple[Tensor, Mapping[str, Tensor | flo
 
 
 def redrawn(
-    attempt: Attempt, groups: Sequence[Sequence[int]], lanes: int, retries: int, data: int, k: int
+    attempt: Attempt, groups: Sequence[range], lanes: int, retries: int, data: int, k: int
 ) -> tuple[Tensor, dict[str, Tensor | float]]:
     """Return draws of one posterior or several, those that are impossible drawn anew from the top.
 
@@ -67,7 +67,7 @@ def redrawn(
     Args:
         attempt: Called with the number of the try, 0 at first, and the lanes that run; returns
             their x0 and statistics. No lane's chain may depend on another's.
-        groups: Lanes that draw from the same posterior. A lane of no group runs once.
+        groups: Lanes, side by side, that draw from one posterior. A lane of no group runs once.
         lanes: Lanes of the first try, B.
         retries: How often to try again.
         data: See `impossible`.
@@ -83,13 +83,8 @@ def redrawn(
     failed = torch.zeros_like(tries)
     drawn = "noise_scale" in values
     for group in groups:
-        members = torch.as_tensor(group)
-
-        def wrong(members: Tensor = members) -> Tensor:
-            chi2 = values["chi2"]
-            return members[impossible(chi2[members.to(chi2.device)], data, k, drawn).cpu()]
-
-        where = wrong()
+        members, own = torch.as_tensor(group), slice(group.start, group.stop)
+        where = members[impossible(values["chi2"][own], data, k, drawn).cpu()]
         for again in range(1, retries + 1):
             if not len(where):
                 break
@@ -100,7 +95,7 @@ def redrawn(
                 new = _by_lane(found[key], len(where)).to(old)
                 values[key] = old.index_copy(0, there, new + old[there] if key == "nfe" else new)
             tries[where] += 1
-            where = wrong()
+            where = members[impossible(values["chi2"][own], data, k, drawn).cpu()]
         failed[where] = 1.0
     return x0, {**values, "tries": tries, "failed": failed}
 

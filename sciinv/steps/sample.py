@@ -17,6 +17,7 @@ from sciinv import store
 from sciinv.config import Operator, Prior, Sampler
 from sciinv.config.paths import locate
 from sciinv.priors.base import Prior as DiffusionPrior
+from sciinv.samplers.lanes import blocks
 from sciinv.steps import settings
 from sciinv.steps.build import _check_device, build, doubts, generic_file, load_prior, method
 from sciinv.steps.generic import scale_for
@@ -76,12 +77,15 @@ def sample_shard(
     dataset = store.open_measurement(measurement)
     parts = []
     physics, shared = None, _is_shared(dataset)
-    together = _together(items, int(sampler.settings.get("item_batch", 1)) if shared else 1)
+    size = int(sampler.settings.get("item_batch", 1)) if shared else 1
+    together = [[items[k] for k in block if k is not None] for block in blocks(items, size)]
     told_of = _by_rows(progress, len(together))
     for row, block in enumerate(together):
+        read: list[int] = []
         if physics is None or not shared:
             physics, y = build(dataset, operator, block[0], device)
-        if shared:
+            read = block[:1]
+        if block != read:
             y = torch.from_numpy(dataset["y"].isel(item=block).values).to(y)
         if row == 0:
             spec = physics.image_spec
@@ -145,14 +149,6 @@ def identity(operator: Operator, prior: Prior, sampler: Sampler) -> dict[str, An
         | ({"scale": prior.scale} if prior.scale else {}),
         "sampler": {"kind": sampler.kind, **sampler.settings},
     }
-
-
-def _together(items: Sequence[int], size: int) -> list[list[int]]:
-    """Return the items of each call of the sampler: those that it computes together."""
-    found: dict[int, list[int]] = {}
-    for item in items:
-        found.setdefault(item // size, []).append(item)
-    return list(found.values())
 
 
 def _by_rows(progress: Progress | None, rows: int) -> Callable[[int, int, int], None]:

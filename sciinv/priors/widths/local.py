@@ -285,11 +285,7 @@ def refitted(
     """
     g = torch.Generator().manual_seed(seed)
     upper = widths.sigmas >= above
-    levels, mean, correlation = (
-        widths.sigmas[upper],
-        widths.mean.clone(),
-        widths.correlation.clone(),
-    )
+    levels, mean = widths.sigmas[upper], widths.mean.clone()
     if not len(levels):
         return widths
     squares = []
@@ -301,12 +297,12 @@ def refitted(
         squares.append(total / math.ceil(count / batch))
     mean[upper] = torch.tensor(squares, dtype=torch.float64)
     table = LocalWidths(
-        widths.network, widths.sigmas, mean, correlation, widths.offset, widths.unit
+        widths.network, widths.sigmas, mean, widths.correlation.clone(), widths.offset, widths.unit
     )
     pairs = count * len(levels)
     rows = _correlations(table, denoise, images, levels, pairs, g, batch).correlation
-    correlation[upper] = rows
-    return LocalWidths(widths.network, widths.sigmas, mean, correlation, widths.offset, widths.unit)
+    table.correlation[upper] = rows
+    return table
 
 
 def _correlations(
