@@ -8,9 +8,8 @@ is, to the bit.
 
 from __future__ import annotations
 
-from typing import Any
-
 from sciinv.errors import PriorError
+from sciinv.priors.learned.copies import remade
 from sciinv.priors.learned.network import LearnedPrior
 from sciinv.priors.learned.specs import HighSpec
 
@@ -50,26 +49,8 @@ def join(prior: LearnedPrior, expert: LearnedPrior, above: float, alone: float) 
             got=f"above {above:g}, alone {alone:g}",
             remedy="begin where the expert was trained and end below the prior's largest σ",
         )
-    metadata: dict[str, Any] = {**prior.metadata, "training_coarse": expert.metadata["training"]}
-    out = LearnedPrior(
-        prior.spec,
-        prior.constants,
-        train_shape=prior.train_shape,
-        fixed_size=prior.shape is not None,
-        units=prior.units,
-        name=prior.name,
-        high=prior.high_spec,
-        coarse=HighSpec(expert.spec, above, alone),
-        widths=prior.widths,
-        local=prior.local,
-        inflate=prior.inflate,
-        levels=prior.levels,
-        local_inflate=prior.local_inflate,
-        metadata=metadata,
-    )
-    out.network, out.micro_batch = prior.network, prior.micro_batch
-    if prior.high_spec is not None:
-        out.high = prior.high
+    metadata = {**prior.metadata, "training_coarse": expert.metadata["training"]}
+    out = remade(prior, coarse=HighSpec(expert.spec, above, alone), metadata=metadata)
     # copied, for the map of ln σ is kept to the levels served
     out.coarse.load_state_dict(expert.network.state_dict())
     out.coarse.to(next(prior.network.parameters()))

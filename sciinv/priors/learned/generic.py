@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from sciinv.errors import PriorError
 from sciinv.priors.learned import files
+from sciinv.priors.learned.copies import remade
 from sciinv.priors.learned.network import HighSpec, LearnedPrior, NetworkSpec
 from sciinv.priors.widths.local import LocalWidths
 
@@ -46,40 +46,18 @@ def scaled(prior: LearnedPrior, factor: float) -> LearnedPrior:
         raise PriorError("The scale of a prior's images is a positive number", got=factor,
                          expected="> 0", remedy="give the size of a typical value")  # fmt: skip
     c = prior.constants
-    out = _like(prior, c.offset * factor, c.scale * factor, prior.high_spec)
-    if prior.high_spec is not None:
-        out.high = prior.high
-    out.widths = None if prior.widths is None else prior.widths.to(factor)
+    local = None
     if (own := prior.local) is not None:
-        out.local = LocalWidths(
+        local = LocalWidths(
             own.network, own.sigmas * factor, own.mean * factor**2, own.correlation,
             own.offset * factor, own.unit * factor,
         )  # fmt: skip
-    return out
-
-
-def _like(prior: LearnedPrior, offset: float, scale: float, high: HighSpec | None) -> LearnedPrior:
-    """Return a prior with the same network and other constants, without widths."""
-    metadata: dict[str, Any] = dict(prior.metadata)
-    out = LearnedPrior(
-        prior.spec,
-        replace(prior.constants, offset=offset, scale=scale),
-        train_shape=prior.train_shape,
-        fixed_size=prior.shape is not None,
-        units=prior.units,
-        name=prior.name,
-        high=high,
-        coarse=prior.coarse_spec,
-        inflate=prior.inflate,
-        levels=prior.levels,
-        local_inflate=prior.local_inflate,
-        metadata=metadata,
+    return remade(
+        prior,
+        constants=replace(c, offset=c.offset * factor, scale=c.scale * factor),
+        widths=None if prior.widths is None else prior.widths.to(factor),
+        local=local,
     )
-    out.network = prior.network
-    if prior.coarse_spec is not None:
-        out.coarse = prior.coarse
-    out.micro_batch = prior.micro_batch
-    return out
 
 
 def linear_above(prior: LearnedPrior, images: Tensor, above: float) -> LearnedPrior:
@@ -94,8 +72,7 @@ def linear_above(prior: LearnedPrior, images: Tensor, above: float) -> LearnedPr
         above: The least σ of the filter, units of u.
     """
     plain = NetworkSpec(prior.spec.channels, (8, 8, 8, 8), 1, 2, linear=True)
-    out = _like(prior, prior.offset, prior.scale, HighSpec(plain, above))
-    out.widths, out.local = prior.widths, prior.local
+    out = remade(prior, high=HighSpec(plain, above))
     out.high.linear.fit(images)  # its F is zero as made
     return out
 
