@@ -7,6 +7,7 @@ floor                           mixtures with 2,000 draws and ten pairs of exact
 coils --side 16 --draws 2000    complex mixtures of 6 under 2 and 4 coils
 levy --signals 1000 --out FILE  24 cells; FILE has a line for each part that is done, and a
                                 second start goes on from there
+levy --laws "Laplace" …         of some laws alone
 levy --show FILE                the table of what is done
 """
 
@@ -115,7 +116,7 @@ def parts_in(path):
     return found
 
 
-def levy_parts(path, signals):
+def levy_parts(path, signals, laws):
     """Compute what the file lacks, all cells to as many signals before any goes on."""
 
     def make(prior):
@@ -127,6 +128,8 @@ def levy_parts(path, signals):
 
     for first in range(0, signals, PART):
         for (law, kind), parts in parts_in(path).items():
+            if law not in laws:
+                continue
             if not any(p.get("first") == first for p in parts):
                 part = range(first, min(first + PART, signals))
                 keep(levy.levy_part(law, kind, make, part))
@@ -159,6 +162,7 @@ def main():
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--problems", type=int, default=5)
     parser.add_argument("--signals", type=int, default=1000)
+    parser.add_argument("--laws", nargs="+", choices=list(levy.LAWS), default=list(levy.LAWS))
     parser.add_argument("--out", type=Path, default=Path("levy.jsonl"))
     parser.add_argument("--show", type=Path)
     asked = parser.parse_args()
@@ -176,7 +180,7 @@ def main():
         coils(asked.side, asked.draws, asked.problems)
     else:
         if asked.show is None:
-            levy_parts(asked.out, asked.signals)
+            levy_parts(asked.out, asked.signals, asked.laws)
         levy_table(asked.show or asked.out)
 
 

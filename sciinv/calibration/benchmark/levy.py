@@ -241,8 +241,8 @@ def _each(
     """Yield the draws [draws, 64] of each signal and the calls they took; None after an error.
 
     The chains of a hundred signals are lanes of one where that is DAPS: the
-    streams, and so the draws to rounding, are those of one signal at a time, and a pair of sparse
-    coefficients is drawn for all lanes at once.
+    streams, and so the draws to rounding, are those of one signal at a time, and a sparse
+    coefficient is drawn for all lanes at once.
     """
     for first in range(0, len(data), _TOGETHER):
         part = data[first : first + _TOGETHER]
