@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sciinv.plots.style import FOUND, GOOD, STYLE
+from sciinv.uncertainty.neighbours import Neighbours
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Residuals:
         rms: Root mean square over all draws of each group, [G].
         counts: Values in each group, of one draw, [G].
         draws: Number of draws behind `rms`.
+        neighbours: How values that lie side by side are correlated.
     """
 
     values: NDArray[np.float64]
@@ -37,6 +39,7 @@ class Residuals:
     rms: NDArray[np.float64]
     counts: NDArray[np.int64]
     draws: int
+    neighbours: tuple[Neighbours, ...] = ()
 
     def words(self) -> str:
         """Return what the figure shows, for who does not see it."""
