@@ -14,7 +14,8 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import SciinvError
 from sciinv.likelihoods import Gaussian
-from sciinv.plots.residuals import Residuals
+from sciinv.plots.residuals import Folded, Residuals
+from sciinv.steps.residual_image import folded
 from sciinv.uncertainty.neighbours import Neighbours, neighbours
 
 DRAWS = 16  # of which the mean square is taken: more change the figure by less than a line's width
@@ -50,7 +51,18 @@ def residuals_of(dataset: xr.Dataset, physics: Any, y: Tensor, one: xr.Dataset) 
     square = np.where(valid, np.mean([r**2 for r in each], axis=0), np.nan)
     laid = _laid_out(dataset, physics, first, square, count)
     each = [np.where(valid, r, np.nan) for r in each]
-    return laid and replace(laid, neighbours=_side_by_side(dataset, each))
+    if laid is None:
+        return None
+    return replace(
+        laid, neighbours=_side_by_side(dataset, each), image=_in_the_image(dataset, each[0])
+    )
+
+
+def _in_the_image(dataset: xr.Dataset, residual: NDArray[Any]) -> Folded | None:
+    """Return what a draw leaves of k-space on a grid, in the image."""
+    if [d for d in dataset["y"].dims if d != "item"] != ["part", "coil", "sample"]:
+        return None
+    return folded(dataset["mask"].values.astype(bool), residual) if "mask" in dataset else None
 
 
 def _side_by_side(dataset: xr.Dataset, each: list[NDArray[Any]]) -> tuple[Neighbours, ...]:
