@@ -116,7 +116,7 @@ def parts_in(path):
     return found
 
 
-def levy_parts(path, signals, laws):
+def levy_parts(path, signals, laws=tuple(levy.LAWS)):
     """Compute what the file lacks, all cells to as many signals before any goes on."""
 
     def make(prior):
