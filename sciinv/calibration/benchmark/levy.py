@@ -48,7 +48,7 @@ LAWS: dict[str, Callable[[], Law]] = {
 }
 OPERATORS = ("identity", "deconvolution", "imputation", "Fourier")
 _BURN = 300  # sweeps of the reference before its draws are taken
-_BURN_SPARSE = 100  # where u is integrated out; from the 20th on they were as those after 600
+_BURN_SPARSE = 100  # where u is integrated out: no trend was seen from the 20th to the 300th
 _TOGETHER = 100  # signals whose chains are lanes of one
 
 
