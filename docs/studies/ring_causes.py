@@ -1,6 +1,6 @@
 """Why ring diameters miss by more than their interval: estimator, prior, or sampler?
 
-    python docs/studies/ring_causes.py estimator | widths | own [COUNT]
+    python docs/studies/ring_causes.py estimator | data | widths | own [COUNT] | start NUMBER …
 
 SIMULATED, for the sources and draws of `ring_errors.py`. `estimator`: the diameter is what one
 function returns of truth and draws. Were it another quantity of a sharp truth than of a draw, it
@@ -10,7 +10,9 @@ denoised, and the error x0 − D along some directions g is compared with what t
 p(x0 | x_t) make of it, gᵀC g at κ = 1: the sum of all pixels, the image's answer to a dilation by
 2 % (of sum 0), and waves of 128 to 16 µas. `own`: truths that are draws of the prior itself and
 show a ring, observed and sampled as the others: what is wrong there is the sampler's, as such a
-truth is of its prior.
+truth is of its prior. `data`: the truth dilated by ± 2 %, against the data: the scale where it fits
+best, and by how much the data tell it where the shape is known. `start`: chains that begin at the
+truth with noise of 2 u, as if the levels above had found it.
 """
 
 from __future__ import annotations
@@ -22,17 +24,21 @@ from typing import Any
 import numpy as np
 import ring_errors as rings
 import torch
-from compare_sources import FIELD, PRIOR, SIZE
+from compare_sources import FIELD, PRIOR, SIZE, operator
 from scipy.ndimage import affine_transform
 from torch import Tensor
 
-from sciinv import priors
+from sciinv import likelihoods, priors, samplers
 from sciinv.priors.draws import prior_draws
 from sciinv.priors.phantoms import blackholes
+from sciinv.problem import Problem
 from sciinv.quantities.ringfit import ring_parameters
+from sciinv.samplers.daps import State
+from sciinv.seeds import Streams
 
 PIXEL = FIELD / SIZE
 SEED, COUNT, OWN = 16, 24, 8
+START = 2.0  # u
 UNIT = blackholes.SCALE  # Jy/pixel of one u
 
 
@@ -71,10 +77,10 @@ def estimator() -> None:
           + ", ".join(f"{m:+.2f} ({r:.2f})" for m, r in zip(mean, rms, strict=True)))  # fmt: skip
 
 
-def _dilated(image: np.ndarray, factor: float) -> np.ndarray:
+def _dilated(image: np.ndarray, factor: float, order: int = 1) -> np.ndarray:
     middle = (SIZE - 1) / 2
     offset = middle - middle / factor
-    return affine_transform(image, np.eye(2) / factor, offset=offset, order=1) / factor**2
+    return affine_transform(image, np.eye(2) / factor, offset=offset, order=order) / factor**2
 
 
 def directions(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -133,10 +139,54 @@ def own(count: int = OWN) -> None:
     rings.show(rings.OUT / "own", numbers.tolist())
 
 
+def data() -> None:
+    """Print where each truth, dilated, fits its data best, and the standard error of that."""
+    print("| source | diameter, µas | χ² of the truth ÷ data | best scale − 1, % | µas |")
+    for path in sorted(rings.OUT.glob("??.npz")):
+        truth = np.load(path)["truth"]
+        if not np.isfinite(seen := float(_diameters(truth))):
+            continue
+        physics, y = operator(path.with_suffix(".uvfits"), "amplitudes")
+        factors = np.array([0.98, 0.99, 1.0, 1.01, 1.02])
+        some = np.stack([_dilated(truth, f, order=3) for f in factors])
+        x = torch.as_tensor(some * (truth.sum() / some.sum((1, 2)))[:, None, None]).float()
+        likelihood = likelihoods.of(physics)
+        with torch.no_grad():
+            chi2 = likelihood.chi2(physics.A(x[:, None]), y.expand(5, *y.shape[1:])).numpy()
+        bend, slope, _ = np.polyfit(factors - 1, chi2 * y.numel(), 2)
+        best, error = -slope / (2 * bend), bend**-0.5
+        percent = f"{100 * best:+.2f} ± {100 * error:.2f}"
+        print(f"| {path.stem} | {seen:.1f} | {chi2[2]:.2f} | {percent} | "
+              f"{seen * best:+.2f} ± {seen * error:.2f} |")  # fmt: skip
+
+
+class FromTruth(samplers.DAPS):
+    """The default from a known image and a noise level on."""
+
+    def __init__(self, truth: np.ndarray, sigma: float) -> None:
+        super().__init__(priors.load(PRIOR), noise="drawn", micro_batch=rings.DRAWS)
+        self.sigmas = self.sigmas[self.sigmas <= sigma]
+        self.truth = torch.as_tensor(truth, dtype=torch.float32)
+
+    def start(self, problem: Problem, streams: Streams, like: Tensor) -> State:
+        """Return the image with noise of the first level."""
+        state = super().start(problem, streams, like)
+        state.x_t = state.x_t + self.truth
+        return state
+
+
+def start(*numbers: str) -> None:
+    """Print the table of sources whose chains begin at the truth."""
+    for number in map(int, numbers):
+        sampler = FromTruth(rings.source(number), START * UNIT)
+        rings.observe_and_draw(rings.source(number), number, rings.OUT / "start", sampler)
+    rings.show(rings.OUT / "start", map(int, numbers))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     command, *words = sys.argv[1:]
     if command == "own":
         own(*map(int, words))
     else:
-        {"estimator": estimator, "widths": widths}[command]()
+        {"estimator": estimator, "widths": widths, "data": data, "start": start}[command](*words)

@@ -42,14 +42,19 @@ def source(number: int) -> np.ndarray:
     return image * blackholes.SCALE
 
 
-def drawn(physics: Any, y: Any, number: int, bridge: bool = False) -> Any:
-    """Return draws by the default, or by the bridge, with the scale of the noise drawn."""
-    more: dict[str, Any] = {"renoise": "bridge", "inflate": 1.0} if bridge else {}
-    sampler = samplers.DAPS(priors.load(PRIOR), noise="drawn", micro_batch=DRAWS, **more)
+def by_default(**more: Any) -> samplers.DAPS:
+    """Return the default at the prior's own settings, with the scale of the noise drawn."""
+    return samplers.DAPS(priors.load(PRIOR), noise="drawn", micro_batch=DRAWS, **more)
+
+
+def drawn(physics: Any, y: Any, number: int, sampler: samplers.DAPS) -> Any:
+    """Return the draws of an item."""
     return sampler.sample(y, physics, draws=DRAWS, seed=2026, items=[number])
 
 
-def observe_and_draw(truth: np.ndarray, number: int, folder: Path, bridge: bool = False) -> None:
+def observe_and_draw(
+    truth: np.ndarray, number: int, folder: Path, sampler: samplers.DAPS | None = None
+) -> None:
     """Observe a source and draw it, unless its file in the folder is there."""
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / f"{number:02d}.npz"
@@ -58,7 +63,7 @@ def observe_and_draw(truth: np.ndarray, number: int, folder: Path, bridge: bool 
     start = time.process_time()
     rng = np.random.default_rng([SEED, 20_000, number])
     physics, y = operator(observed(truth, rng, done.with_suffix(".uvfits")), "amplitudes")
-    found = drawn(physics, y, number, bridge)
+    found = drawn(physics, y, number, sampler or by_default())
     np.savez(
         done,
         truth=truth,
@@ -79,8 +84,10 @@ def where(words: tuple[str, ...]) -> tuple[Path, list[int]]:
 def run(*words: str) -> None:
     """Do those of these sources, all if none is named, that are not there yet."""
     folder, numbers = where(words)
+    bridge = "--bridge" in words
+    sampler = by_default(renoise="bridge", inflate=1.0) if bridge else by_default()
     for number in numbers or range(SOURCES):
-        observe_and_draw(source(number), number, folder, "--bridge" in words)
+        observe_and_draw(source(number), number, folder, sampler)
     table(*words)
 
 
@@ -141,7 +148,7 @@ def m87() -> None:
     for path in sorted((REPO / "data/eht").glob("*.uvfits")):
         data = readers.find("uvfits")(path, kind="amplitudes", systematic_noise=0.0, gain_sd=GAINS)
         physics, y = operators.from_measurement(data)
-        found = drawn(physics, y, 0)
+        found = drawn(physics, y, 0, by_default())
         images = aligned(found["image"].values[:, 0, 0].astype("f8"))
         each = ring_parameters(images, FIELD / SIZE).diameter
         scale, chi2 = found["noise_scale"].values[:, 0], found["chi2"].values[:, 0]
