@@ -174,7 +174,9 @@ def uppers(prior: LearnedPrior) -> list[str]:
             seen.append(f"on means of {network.coarse} × {network.coarse} pixels")
         if network.gains:
             adding = " and adding in the frame of its phase" * network.phase
-            seen.append(f"scaling {network.gains} octave bands of the class's Wiener filter{adding}")
+            seen.append(
+                f"scaling {network.gains} octave bands of the class's Wiener filter{adding}"
+            )
         elif network.linear:
             seen.append("added to the class's Wiener filter")
         rows.append(

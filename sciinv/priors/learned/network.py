@@ -18,7 +18,15 @@ from sciinv.priors.base import Prior, check_channels, sigma_like
 from sciinv.priors.learned import gains
 from sciinv.priors.learned.bands import served
 from sciinv.priors.learned.linear import LinearSkip
-from sciinv.priors.learned.planes import blur, conjugate, constant_phase, pad, slow_phase, turn, unit
+from sciinv.priors.learned.planes import (
+    blur,
+    conjugate,
+    constant_phase,
+    pad,
+    slow_phase,
+    turn,
+    unit,
+)
 from sciinv.priors.learned.specs import HighSpec, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
