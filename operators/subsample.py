@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics, Physics
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sciinv import likelihoods
 from sciinv.errors import OperatorError
-from sciinv.likelihoods import Gaussian
+from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.operators.base import Declared, MeasurementSpec
+
+NEGLIGIBLE = 1e-6  # of a correlation
 
 
 class Subsampled(Declared, Physics):
@@ -21,12 +24,13 @@ class Subsampled(Declared, Physics):
     Use `subsample`, which takes `SubsampledLinear` where it can.
 
     Args:
-        whole: A declared operator with Gaussian noise, independent from datum to datum.
-        keep: Which data of the flattened measurement stay: a mask of the measurement's shape.
+        whole: A declared operator with Gaussian noise.
+        keep: Which data of the flattened measurement stay: a mask of the measurement's shape. Where
+            noise is correlated, whole blocks of it stay or go (`independent_blocks`).
 
     Raises:
-        OperatorError: The mask has another shape or keeps nothing, or the noise is not Gaussian
-            with one standard deviation per datum.
+        OperatorError: The mask has another shape or keeps nothing, the noise is not Gaussian, or
+            data that stay are correlated with data that go.
     """
 
     def __init__(self, whole: Any, keep: Tensor) -> None:
@@ -34,8 +38,9 @@ class Subsampled(Declared, Physics):
         self._setup(whole, keep)
 
     def _setup(self, whole: Any, keep: Tensor) -> None:
-        shape = tuple(whole.measurement_spec.shape)
         keep = torch.as_tensor(keep, dtype=torch.bool)
+        spec = whole.measurement_spec
+        shape = tuple(keep.shape) if spec is None else tuple(spec.shape)
         noise = likelihoods.of(whole)
         name = type(whole).__name__
         if tuple(keep.shape) != shape or not bool(keep.any()):
@@ -46,22 +51,29 @@ class Subsampled(Declared, Physics):
                 got=f"shape {list(keep.shape)}, {int(keep.sum())} kept",
                 remedy="make the mask from the measurement, e.g. torch.rand(y.shape[1:]) < 0.5",
             )
-        if not isinstance(noise, Gaussian) or noise.sd is None:
-            raise OperatorError(
-                "Data can be chosen where their noise is independent",
-                where=name,
-                expected="Gaussian noise with a standard deviation per datum",
-                got=type(noise).__name__,
-                remedy="choose the data before the operator is built",
-            )
         self.whole = whole
         self.register_buffer("index", keep.flatten().nonzero()[:, 0])
-        self.image_spec = whole.image_spec
+        self.image_spec, self.img_size = whole.image_spec, whole.img_size
         count = int(keep.sum())
-        self.measurement_spec = MeasurementSpec(("datum",), (count,), whole.measurement_spec.units)
-        sd = noise.sd if noise.sd.numel() == 1 else noise.sd.expand(shape).flatten()[self.index]
-        period = None if noise.period is None else noise.period.expand(shape).flatten()[self.index]
-        self.likelihood = Gaussian(sd, period=period)
+        units = "1" if spec is None else spec.units
+        self.whole_shape = shape
+        self.measurement_spec = MeasurementSpec(("datum",), (count,), units)
+        self.likelihood = part_of(noise, keep, name)
+
+    @property
+    def coordinates(self) -> Tensor | None:
+        """F with A(x) = g(F x), that of the whole operator."""
+        rows: Tensor | None = getattr(self.whole, "coordinates", None)
+        return rows
+
+    def of_coordinates(self, v: Tensor) -> Tensor:
+        """Return the chosen data [B, M'] of coordinates v = F x."""
+        return self.choose(self.whole.of_coordinates(v))
+
+    def jacobian_of_coordinates(self, v: Tensor) -> Tensor:
+        """Return ∂g/∂v of the chosen data, [B, M', P]."""
+        slope: Tensor = self.whole.jacobian_of_coordinates(v)
+        return slope[:, self.index]
 
     def choose(self, y: Tensor) -> Tensor:
         """Return the chosen data [B, M'] of a whole measurement [B, …]."""
@@ -69,9 +81,8 @@ class Subsampled(Declared, Physics):
 
     def restore(self, v: Tensor) -> Tensor:
         """Return the data in their places in a whole measurement, zeros elsewhere: `choose`ᵀ."""
-        shape = tuple(self.whole.measurement_spec.shape)
-        out = v.new_zeros(len(v), int(torch.Size(shape).numel()))
-        return out.index_copy(1, self.index, v).reshape(-1, *shape)
+        out = v.new_zeros(len(v), int(torch.Size(self.whole_shape).numel()))
+        return out.index_copy(1, self.index, v).reshape(-1, *self.whole_shape)
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return the chosen data of A x, [B, M']."""
@@ -96,6 +107,58 @@ class SubsampledLinear(Subsampled, LinearPhysics):
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return Aᵀ v."""
         return self.A_adjoint(v)
+
+
+def independent_blocks(noise: Gaussian) -> Tensor | None:
+    """Return the number of each datum's block, [M]: data of different blocks are independent.
+
+    Blocks are the connected components of the covariance R = L Lᵀ: the closures of one scan of an
+    array, say, whose gains they share. None where each lane has a covariance of its own, or where
+    there is none.
+    """
+    if noise.cholesky is None or noise.cholesky.ndim != 2:
+        return None
+    factor = noise.cholesky.double().cpu()
+    r = factor @ factor.mT
+    sd = r.diagonal().sqrt()
+    # Correlations that rounding makes in single precision are none.
+    linked = (r.abs() > NEGLIGIBLE * sd[:, None] * sd).numpy()
+    return torch.from_numpy(connected_components(linked, directed=False)[1]).long()
+
+
+def part_of(noise: Likelihood, keep: Tensor, name: str) -> Gaussian:
+    """Return the noise of chosen data, by a mask of the measurement's shape.
+
+    Raises:
+        OperatorError: The noise is not Gaussian, or data that stay are correlated with others.
+    """
+    shape = keep.shape
+    index = keep.flatten().nonzero()[:, 0]
+    blocks = independent_blocks(noise) if isinstance(noise, Gaussian) else None
+    if not isinstance(noise, Gaussian) or (noise.sd is None and blocks is None):
+        raise OperatorError(
+            "Data can be chosen where their noise is Gaussian and the same for all lanes",
+            where=name,
+            expected="a standard deviation per datum, or one covariance",
+            got=type(noise).__name__,
+            remedy="choose the data before the operator is built",
+        )
+    period = None if noise.period is None else noise.period.expand(shape).flatten()[index]
+    if noise.sd is not None:
+        sd = noise.sd if noise.sd.numel() == 1 else noise.sd.expand(shape).flatten()[index]
+        return Gaussian(sd, period=period)
+    assert blocks is not None
+    assert noise.cholesky is not None
+    torn = set(blocks[keep.flatten().cpu()].tolist()) & set(blocks[~keep.flatten().cpu()].tolist())
+    if torn:
+        raise OperatorError(
+            "Data that stay are correlated with data that go",
+            where=name,
+            expected="whole blocks, see `sciinv.operators.subsample.independent_blocks`",
+            got=f"{len(torn)} blocks of which a part stays",
+            remedy="choose all data of a block, e.g. of a scan of an array",
+        )
+    return Gaussian(cholesky=noise.cholesky[index][:, index], period=period)
 
 
 def subsample(whole: Any, keep: Tensor) -> tuple[Subsampled, Callable[[Tensor], Tensor]]:

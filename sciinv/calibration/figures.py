@@ -80,7 +80,8 @@ def run(
     """Sample the posterior of simulated data of each truth, and measure the calibration.
 
     Args:
-        sampler: The sampler; its prior should be what the truths were drawn from.
+        sampler: The sampler; its prior should be what the truths were drawn from. As many truths as
+            its `item_batch` are sampled together; no draw knows of another truth.
         physics: The operator with its noise.
         truths: [N, C, H, W], units of the image.
         draws: Draws per truth.
@@ -93,22 +94,24 @@ def run(
     """
     y = simulate(physics, truths, seed)
     images, chi2, nfe, seconds = [], [], [], []
-    for k in range(len(truths)):
-        post = sampler.sample(y[k : k + 1], physics, draws=draws, seed=seed, items=[k])
-        images.append(post["image"].values[:, 0])
-        chi2.append(post["chi2"].values[:, 0])
-        nfe.append(float(post["nfe"].mean()))
-        seconds.append(float(post["seconds"].mean()))
+    together = sampler.item_batch
+    for start in range(0, len(truths), together):
+        items = list(range(start, min(start + together, len(truths))))
+        post = sampler.sample(y[items], physics, draws=draws, seed=seed, items=items)
+        images.append(post["image"].values)
+        chi2.append(post["chi2"].values)
+        nfe.append(post["nfe"].values.mean(0))
+        seconds.append(post["seconds"].values.mean(0))
         if progress is not None:
-            progress(k + 1, len(truths))
-    x = np.stack(images, 1)
+            progress(items[-1] + 1, len(truths))
+    x = np.concatenate(images, 1)
     t = truths.numpy()
     found = measure(
         x if quantity is None else quantity(x),
         t if quantity is None else quantity(t),
-        np.stack(chi2, 1),
-        float(np.mean(nfe)),
-        float(np.mean(seconds)),
+        np.concatenate(chi2, 1),
+        float(np.concatenate(nfe).mean()),
+        float(np.concatenate(seconds).mean()),
     )
     return found, x, y.numpy()
 

@@ -254,7 +254,7 @@ def run(
             match(
                 lambda k: DAPS(model, **{**settings, "inflate": k}),
                 model, physics, others, max(draws // 2, 2), seed + 1,
-                start=float(settings.get("inflate", 3.0)), say=say,
+                start=float(settings.get("inflate", model.local_inflate)), say=say,
             ), 2,
         )  # fmt: skip
     about = {

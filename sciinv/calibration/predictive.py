@@ -1,7 +1,8 @@
 """Posterior-predictive check on data that were left out.
 
-A tenth of the data is left out in natural blocks (k-space points of all coils, views, baselines),
-the rest is sampled, and each draw predicts what was left out, with noise. If prior, operator and
+A tenth of the data is left out in natural blocks (k-space points of all coils, views, baselines,
+the closures of a scan, whose noise is correlated), the rest is sampled, and each draw predicts what
+was left out, with the noise that was drawn with it. If prior, operator and
 noise are right, the observed values and the n predictions are exchangeable: n + 1 data sets from
 one law. A score that treats all of them alike, here the distance of each from the mean of the
 others in units of their spread, then puts the observed one at any rank with equal probability, and
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import xarray as xr
 from deepinv.physics import Physics
 from torch import Tensor
 
@@ -30,11 +32,13 @@ from sciinv import likelihoods
 from sciinv.errors import ConfigError, DataError, OperatorError
 from sciinv.likelihoods import Gaussian
 from sciinv.operators.base import declared
+from sciinv.operators.subsample import independent_blocks, subsample
 from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams, stream_seed
 
 SHARE = 0.1  # of the data, left out
 # Dimensions of a measurement of which one whole stretch is left out or stays.
+CORRELATED = "blocks of correlated data"
 BLOCKS = {"angle": "views", "baseline": "baselines", "sample": "k-space points"}
 
 
@@ -72,7 +76,8 @@ def predictive_check(
 
     Args:
         sampler: The sampler under the prior that is checked.
-        physics: The operator, its noise Gaussian with a standard deviation per datum.
+        physics: The operator, its noise Gaussian: a standard deviation per datum, or one covariance
+            of independent blocks.
         y: The measurement of one item, [1, …].
         draws: Draws; the smallest p is 1/(draws + 1).
         seed: Seed of the choice, the draws and the simulated noise.
@@ -81,7 +86,7 @@ def predictive_check(
         progress: As of `Sampler.sample`.
 
     Raises:
-        OperatorError: The noise has no standard deviation per datum.
+        OperatorError: The noise is not Gaussian, or differs from lane to lane.
         DataError: There are too few data to leave any out.
         ConfigError: Fewer than two draws.
     """
@@ -90,17 +95,19 @@ def predictive_check(
                           got=draws, remedy="ask for 39, or more")  # fmt: skip
     noise = _noise(physics)
     out, blocks = left_out(physics, y, share, seed)
-    rest = without(physics, y, out)
-    post = sampler.sample(
-        torch.where(out, torch.zeros_like(y), y), rest, draws=draws, seed=seed, items=[item],
-        progress=progress,
-    )  # fmt: skip
+    if noise.sd is None:
+        rest, chosen = subsample(declared(physics, y), ~out[0])
+        kept = chosen(y)
+    else:
+        rest, kept = without(physics, y, out), torch.where(out, torch.zeros_like(y), y)
+    post = sampler.sample(kept, rest, draws=draws, seed=seed, items=[item], progress=progress)
     x = torch.as_tensor(post["image"].values[:, 0]).to(y)
     streams = Streams([(seed, "predicted", item, k) for k in range(draws)])
+    scale = _scales(post, physics, y)
     with torch.no_grad():
         u = torch.cat([physics.A(image[None]) for image in x])
-        replicated = noise.simulate(u, streams)
-    sd = noise.sd.to(y).expand_as(y)[out]  # type: ignore[union-attr]
+        replicated = u + scale * noise.noise(u, streams)
+    sd = (_sd(noise, y) * scale.mean(0, keepdim=True)).expand_as(y)[out]
     period = None
     if noise.period is not None:
         period = noise.period.to(y).expand_as(y)[out].double().cpu().numpy()
@@ -109,19 +116,42 @@ def predictive_check(
     return Predictive(p, chi2, int(out.sum()), blocks, draws)
 
 
+def _sd(noise: Gaussian, y: Tensor) -> Tensor:
+    """Return the standard deviation of each datum, [1, …]."""
+    if noise.sd is not None:
+        return noise.sd.to(y).expand_as(y)
+    assert noise.cholesky is not None
+    return noise.cholesky.to(y).square().sum(1).sqrt().reshape(y.shape)
+
+
+def _scales(post: xr.Dataset, physics: Physics, y: Tensor) -> Tensor:
+    """Return the scale of the noise of each draw, which was drawn with it, or 1; [draws, …]."""
+    ones = [1] * (y.ndim - 1)
+    if "noise_scale" not in post:
+        return y.new_ones(1, *ones)
+    scale = torch.as_tensor(post["noise_scale"].values[:, 0]).to(y)
+    groups = getattr(physics, "noise_groups", None)
+    if scale.ndim == 1 or groups is None:
+        return scale.reshape(-1, *ones)
+    return scale[:, groups.to(y.device).expand(y.shape[1:])]
+
+
 def left_out(
     physics: Physics, y: Tensor, share: float = SHARE, seed: int = 0
 ) -> tuple[Tensor, str]:
     """Return which values [1, …] are left out, and what the blocks are called.
 
     Blocks are whole stretches along the measurement's dimension of `BLOCKS` (all coils and both
-    parts of a k-space point, all detectors of a view); of other measurements, single values.
+    parts of a k-space point, all detectors of a view); where noise is correlated, blocks of it with
+    more than one value; of other measurements, single values.
 
     Raises:
         DataError: Fewer than four blocks carry data.
     """
-    sd = _noise(physics).sd
-    assert sd is not None
+    noise = _noise(physics)
+    if noise.sd is None:
+        return _blocks_out(noise, physics, y, share, seed), CORRELATED
+    sd = noise.sd
     valid = torch.isfinite(sd).to(y.device).expand_as(y)
     spec = declared(physics, y).measurement_spec
     dims = () if spec is None else tuple(spec.dims)
@@ -134,21 +164,36 @@ def left_out(
         by_block = valid.movedim(axis, -1).flatten(0, -2)
         shape = [1] * y.ndim
         shape[axis] = y.shape[axis]
-    carrying = by_block.any(0).nonzero()[:, 0].cpu()
-    if len(carrying) < 4:
+    called = BLOCKS.get(name or "", "values")
+    chosen = _chosen(by_block.any(0).nonzero()[:, 0].cpu(), called, physics, share, seed)
+    mask = torch.zeros(by_block.shape[1], dtype=torch.bool)
+    mask[chosen] = True
+    return mask.reshape(shape).to(y.device).expand_as(y) & valid, called
+
+
+def _blocks_out(noise: Gaussian, physics: Physics, y: Tensor, share: float, seed: int) -> Tensor:
+    """Return which values [1, …] are left out where noise is correlated: whole blocks of it."""
+    blocks = independent_blocks(noise)
+    assert blocks is not None
+    # A single value among blocks (the total flux of an array) is the only one of its kind.
+    several = (blocks.bincount() > 1).nonzero()[:, 0]
+    chosen = _chosen(several, CORRELATED, physics, share, seed)
+    return torch.isin(blocks, chosen).reshape(y.shape).to(y.device)
+
+
+def _chosen(blocks: Tensor, called: str, physics: Physics, share: float, seed: int) -> Tensor:
+    """Return the numbers of the blocks that are left out, of those that carry data."""
+    if len(blocks) < 4:
         raise DataError(
             "There are too few data to leave some out",
             where=type(physics).__name__,
-            expected="at least four " + BLOCKS.get(name or "", "values"),
-            got=len(carrying),
+            expected=f"at least four {called}",
+            got=len(blocks),
             remedy="judge the prior by its evidence (`sciinv compare`)",
         )
     g = torch.Generator().manual_seed(stream_seed(seed, "left out"))
-    count = max(1, round(share * len(carrying)))
-    chosen = carrying[torch.randperm(len(carrying), generator=g)[:count]]
-    mask = torch.zeros(by_block.shape[1], dtype=torch.bool)
-    mask[chosen] = True
-    return mask.reshape(shape).to(y.device).expand_as(y) & valid, BLOCKS.get(name or "", "values")
+    count = max(1, round(share * len(blocks)))
+    return blocks[torch.randperm(len(blocks), generator=g)[:count]]
 
 
 def without(physics: Physics, y: Tensor, out: Tensor) -> Physics:
@@ -196,12 +241,12 @@ def conformal(
 
 def _noise(physics: Physics) -> Gaussian:
     noise = likelihoods.of(physics)
-    if not isinstance(noise, Gaussian) or noise.sd is None:
+    if not isinstance(noise, Gaussian) or (noise.sd is None and independent_blocks(noise) is None):
         raise OperatorError(
-            "Data can be left out where their noise is independent",
+            "Data can be left out where their noise is Gaussian and the same for all lanes",
             where=type(physics).__name__,
-            expected="Gaussian noise with a standard deviation per datum",
-            got=type(noise).__name__ + (" with a full covariance" * isinstance(noise, Gaussian)),
+            expected="a standard deviation per datum, or one covariance",
+            got=type(noise).__name__,
             remedy="judge the prior by its evidence or its draws (`sciinv compare`)",
         )
     return noise

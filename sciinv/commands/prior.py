@@ -276,7 +276,8 @@ def calibrate_prior(
     truths: Annotated[int, typer.Option(min=2, help="Simulated truths.")] = 100,
     draws: Annotated[int, typer.Option(min=2, help="Draws per truth.")] = 16,
     setting: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE for DAPS; may be repeated.")
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for DAPS, in place of the prior's own; may be repeated."),
     ] = None,
     match: Annotated[
         int, typer.Option(help="First find the width factor κ on so many other truths.")
@@ -291,7 +292,8 @@ def calibrate_prior(
     from sciinv.calibration import learned as own
     from sciinv.commands.output import key_values, progress, table
 
-    settings = {"conditional": "spectral", **key_values(setting, "--setting")}
+    # What a run takes of this prior where nothing is set: that is what has to be calibrated.
+    settings = key_values(setting, "--setting")
     with progress("truths") as report:
         path, rows = own.run(
             prior, out, operator, noise, truths, draws, settings, match, published, seed,

@@ -6,10 +6,36 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sciinv.plots.style import FOUND, GOOD, STYLE
+from sciinv.uncertainty.neighbours import Neighbours
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a draw leaves of the middle of k-space, in the image.
+
+    Attributes:
+        size: Root mean square over the coils ÷ that of noise alone, [y, x]; 1 is right.
+        radius: Samples about the centre of k-space that it is made of.
+        bound: What noise alone passes, at any place, in at most one image of a hundred.
+    """
+
+    size: NDArray[np.float64]
+    radius: int
+    bound: float
+
+    def words(self) -> str:
+        """Return what the picture shows, for who does not see it."""
+        row, column = np.unravel_index(int(np.argmax(self.size)), self.size.shape)
+        return (
+            f" In the image, from the {self.radius} samples about the centre of k-space, it is "
+            f"largest at row {row}, column {column}: {self.size.max():.2g} times that of noise, "
+            f"which by itself stays below {self.bound:.2g}."
+        )
 
 
 @dataclass(frozen=True)
@@ -26,6 +52,8 @@ class Residuals:
         rms: Root mean square over all draws of each group, [G].
         counts: Values in each group, of one draw, [G].
         draws: Number of draws behind `rms`.
+        neighbours: How values that lie side by side are correlated.
+        image: What a draw leaves of k-space, in the image.
     """
 
     values: NDArray[np.float64]
@@ -37,6 +65,8 @@ class Residuals:
     rms: NDArray[np.float64]
     counts: NDArray[np.int64]
     draws: int
+    neighbours: tuple[Neighbours, ...] = ()
+    image: Folded | None = None
 
     def words(self) -> str:
         """Return what the figure shows, for who does not see it."""
@@ -45,6 +75,7 @@ class Residuals:
             f"Residuals in units of the noise: root mean square {self.overall:.3g} over "
             f"{self.draws} draws (expected 1); {outside} of {len(self.rms)} groups by "
             f"{self.by_axis} lie outside of the band that 95 % of right ones keep."
+            + (self.image.words() if self.image else "")
         )
 
     @property
@@ -61,8 +92,9 @@ def residual_figure(residuals: Residuals) -> Figure:
     that.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.0, 3.3), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        panels = 2 if residuals.image is None else 3
+        figure = Figure(figsize=(4.5 * panels, 3.3), layout="constrained")
+        left, right, *more = figure.subplots(1, panels)
         if residuals.along is None:
             scale = {"vmin": 0, "vmax": 2, "cmap": "viridis"} if residuals.size else {
                 "vmin": -4, "vmax": 4, "cmap": "RdBu_r"}  # fmt: skip
@@ -85,4 +117,19 @@ def residual_figure(residuals: Residuals) -> Figure:
         right.set_ylim(0, max(2.0, 1.05 * float(residuals.rms.max())))
         right.set_title(f"{residuals.draws} draws")
         right.legend(frameon=False, fontsize=8, loc="upper right")
+        for axes in more:
+            _in_the_image(residuals.image, axes)
     return figure
+
+
+def _in_the_image(image: Folded | None, axes: Axes) -> None:
+    assert image is not None
+    top = max(2.0, image.bound, float(image.size.max()))
+    shown = axes.imshow(image.size, cmap="magma", vmin=0, vmax=top)
+    if image.size.max() > image.bound:
+        axes.contour(image.size, [image.bound], colors="white", linewidths=0.6)
+    bar = axes.figure.colorbar(shown, ax=axes, pad=0.02, aspect=24)
+    bar.set_label("size ÷ that of noise")
+    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    axes.set(xticks=[], yticks=[], xlabel=f"noise alone stays below {image.bound:.2g}")
+    axes.set_title("One draw, in the image")

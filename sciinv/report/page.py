@@ -29,6 +29,7 @@ from sciinv.report.parts import Problem
 from sciinv.report.shown import Shown, shown_as
 from sciinv.report.viewer import BUDGET, Draws, payload
 from sciinv.store.atomic import write_file
+from sciinv.uncertainty import neighbours
 
 _FILES = files("sciinv.report")
 
@@ -163,7 +164,9 @@ def _section(problem: Problem, anchor: str, budget: int) -> dict[str, Any]:
     classical = {k: v for k, v in images.items() if k in problem.classical}
     judged = assess(stored, stats, classical, problem.components, truth)
     told = tuple(Finding(text, warning=True) for text in problem.doubts)
-    judged = replace(judged, findings=(*told, *_of_prior(problem), *judged.findings))
+    judged = replace(
+        judged, findings=(*told, *_of_prior(problem), *judged.findings, *_left(problem))
+    )
     colours = plots.colour_map(problem.operator or dataset.attrs.get("operator"))
     limits = plots.shared_limits([summary["mean"], *summary["quantiles"]])
     moved = bool(summary.attrs.get("aligned"))
@@ -278,6 +281,12 @@ def _of_prior(problem: Problem) -> tuple[Finding, ...]:
         return ()
     found = problem.prior_check
     return (Finding(str(found["sentence"]), found["answer"] == "does not fit"),)
+
+
+def _left(problem: Problem) -> tuple[Finding, ...]:
+    """Return what structure the draws leave in the data among the findings."""
+    said = problem.residuals and neighbours.sentence(problem.residuals.neighbours)
+    return (Finding(*said),) if said else ()
 
 
 def _verdict(judged: Trust) -> str:

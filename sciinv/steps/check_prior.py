@@ -103,9 +103,9 @@ def check_prior(
         left_out = predictive.predictive_check(
             run, physics, y, draws, seed, item=item, progress=progress
         )
-    except OperatorError:  # a noise without a standard deviation per datum
+    except OperatorError:  # counts, say
         left_out = None
-        why = "the noise of these data is correlated or not Gaussian, and none can be left out"
+        why = "the noise of these data is not Gaussian, and none can be left out"
     value, error = _evidence(post, x, run, model, physics, y, seed)
     judged = verdict.judge(left_out, typical, rate, exact=isinstance(model, Sampled), without=why)
     row = {

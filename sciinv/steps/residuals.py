@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,16 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import SciinvError
 from sciinv.likelihoods import Gaussian
-from sciinv.plots.residuals import Residuals
+from sciinv.plots.residuals import Folded, Residuals
+from sciinv.steps.residual_image import folded
+from sciinv.uncertainty.neighbours import Neighbours, neighbours
 
 DRAWS = 16  # of which the mean square is taken: more change the figure by less than a line's width
 _GROUPS = 30  # by place, where the data have no natural ones
+_WORDS = {"angle": "view", "detector": "detector element"}  # of the axes of a sinogram
+_SIDE = {"angle": "views", "detector": "detector elements"}
+_SIDE |= {"row": "rows", "column": "columns", "y": "rows", "x": "columns"}
+_SIDE |= dict.fromkeys(("coil", "part", "channel"), "")  # without an order
 _MAP = 512  # rows and columns of a map, at most: a figure shows no more
 
 
@@ -42,7 +49,43 @@ def residuals_of(dataset: xr.Dataset, physics: Any, y: Tensor, one: xr.Dataset) 
     valid = torch.isfinite(sd).expand_as(y)[0].numpy()
     first = np.where(valid, each[0], np.nan)
     square = np.where(valid, np.mean([r**2 for r in each], axis=0), np.nan)
-    return _laid_out(dataset, physics, first, square, count)
+    laid = _laid_out(dataset, physics, first, square, count)
+    each = [np.where(valid, r, np.nan) for r in each]
+    if laid is None:
+        return None
+    return replace(
+        laid, neighbours=_side_by_side(dataset, each), image=_in_the_image(dataset, each[0])
+    )
+
+
+def _in_the_image(dataset: xr.Dataset, residual: NDArray[Any]) -> Folded | None:
+    """Return what a draw leaves of k-space on a grid, in the image."""
+    if [d for d in dataset["y"].dims if d != "item"] != ["part", "coil", "sample"]:
+        return None
+    return folded(dataset["mask"].values.astype(bool), residual) if "mask" in dataset else None
+
+
+def _side_by_side(dataset: xr.Dataset, each: list[NDArray[Any]]) -> tuple[Neighbours, ...]:
+    """Return the correlation of residuals along the axes of the data on which they have neighbours.
+
+    Values without an order, and closures, whose noise is correlated, have none.
+    """
+    names = [str(d) for d in dataset["y"].dims if d != "item"]
+    if "mask" in dataset and names[-1:] == ["sample"]:
+        mask = dataset["mask"].values.astype(bool)
+        rows, columns = (f"{d} samples" for d in dataset["mask"].dims[-2:])
+        return neighbours([_on_grid(mask, r) for r in each], {rows: -2, columns: -1})
+    if "trajectory" in dataset or {"u", "v"} <= set(dataset.variables) or each[0].ndim < 2:
+        return ()
+    axes = {_SIDE.get(d, f"{d} numbers"): k for k, d in zip((-2, -1), names[-2:], strict=True)}
+    return neighbours(each, {name: k for name, k in axes.items() if name})
+
+
+def _on_grid(mask: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
+    """Return residuals [coil, part, sample] on the grid of k-space, NaN where none are."""
+    out = np.full((*residual.shape[:-1], *mask.shape), np.nan)
+    out[..., mask] = residual
+    return out
 
 
 def _sd(physics: Any, y: Tensor) -> Tensor | None:
@@ -169,9 +212,8 @@ def _plane(
         axis = f"view angle, {dataset['angles'].attrs.get('units', 'degrees')}"
     along = np.broadcast_to(by[None, :, None], flat.shape).ravel()
     places, rms, counts = _grouped(along, flat.ravel(), 4 * _GROUPS)
-    words = {"angle": "view", "detector": "detector element"}
     return Residuals(plane[:: steps[0], :: steps[1]], False, None,
-                     (words.get(names[-1], names[-1]), words.get(row, row)),
+                     (_WORDS.get(names[-1], names[-1]), _WORDS.get(row, row)),
                      places, axis, rms, counts, count)  # fmt: skip
 
 

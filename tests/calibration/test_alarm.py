@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from support.toys import MaskedFourier, fourier_spectrum
+import xarray as xr
+from support.toys import MaskedFourier, Matrix, fourier_spectrum
 
 from sciinv import calibration, likelihoods, priors, samplers
 from sciinv.calibration import predictive, typicality, verdict
@@ -81,6 +82,56 @@ def test_checks_of_a_right_prior_are_uniform_and_raise_no_more_alarms_than_state
     assert alarms <= 10  # 5 % of 80 are 4 ± 2
 
 
+def correlated(seed=8):
+    """Return an operator of 48 data, scattered blocks of four of which have correlated noise."""
+    g = torch.Generator().manual_seed(seed)
+    place = torch.randperm(48, generator=g)
+    r = torch.zeros(48, 48, dtype=torch.float64)
+    for block in place.split(4):
+        root = torch.randn(4, 4, generator=g, dtype=torch.float64)
+        r[block[:, None], block] = SD**2 * (root @ root.mT + torch.eye(4))
+    physics = Matrix(torch.randn(48, SIZE * SIZE, generator=g) / SIZE, (1, SIZE, SIZE), SD)
+    physics.likelihood = likelihoods.Gaussian(cholesky=torch.linalg.cholesky(r).float())
+    return physics, place
+
+
+def test_blocks_of_correlated_data_are_left_out_whole_and_their_p_is_uniform():
+    physics, place = correlated()
+    prior = prior_of()
+    truths = calibration.prior_draws(prior, 60, SHAPE, seed=3)[:, :1]
+    y = calibration.simulate(physics, truths, seed=3)
+    out, name = predictive.left_out(physics, y[:1], share=0.25)
+    by_block = out[0][place].reshape(12, 4)
+    assert name == "blocks of correlated data"
+    assert int(out.sum()) == 12
+    assert torch.equal(by_block.all(1), by_block.any(1))
+    sampler = samplers.DAPS(prior, levels=2, micro_batch=39)
+    p = [
+        predictive.predictive_check(sampler, physics, y[k : k + 1], 39, item=k, seed=9).p
+        for k in range(len(truths))
+    ]
+    assert distance_from_uniform(p, 40) < 1.63 / np.sqrt(60)  # 1 % of right ones are beyond
+
+
+def test_predictions_have_the_noise_that_was_drawn_with_the_image():
+    physics = physics_of()
+    y = torch.zeros(1, 2, SIZE, SIZE)
+    plain, scale = xr.Dataset(), np.array([[0.5], [2.0]])
+    assert predictive._scales(plain, physics, y).shape == (1, 1, 1, 1)
+    drawn = plain.assign(noise_scale=(("draw", "item"), scale))
+    found = predictive._scales(drawn, physics, y)
+    assert found.flatten().tolist() == [0.5, 2.0]
+    assert found.shape == (2, 1, 1, 1)
+    # in groups: the first channel has another scale than the second
+    physics.noise_groups = torch.arange(2)[:, None, None]
+    both = np.stack([scale, 3 * scale], -1)
+    found = predictive._scales(
+        plain.assign(noise_scale=(("draw", "item", "group"), both)), physics, y
+    )
+    assert found.shape == (2, 2, SIZE, SIZE)
+    assert found[:, :, 0, 0].tolist() == [[0.5, 1.5], [2.0, 6.0]]
+
+
 def test_a_prior_of_other_structure_is_told():
     truths = calibration.prior_draws(prior_of(), 6, SHAPE, seed=4)
     y = calibration.simulate(physics_of(), truths, seed=4)
@@ -136,7 +187,7 @@ def test_left_out_data_do_not_decide_the_draws():
 def test_noise_without_a_standard_deviation_and_too_few_data_are_refused():
     physics = MaskedFourier(torch.ones(1, 2), SD)
     physics.likelihood = likelihoods.Poisson()
-    with pytest.raises(OperatorError, match="noise is independent"):
+    with pytest.raises(OperatorError, match="noise is Gaussian"):
         predictive.left_out(physics, torch.ones(1, 2, 1, 2))
     physics.likelihood = likelihoods.Gaussian(torch.tensor([0.1, 0.1, torch.inf]))
     with pytest.raises(DataError, match="too few data"):

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from typer.testing import CliRunner
 
 from sciinv.calibration import learned as own
 from sciinv.calibration import operators
 from sciinv.calibration.secant import secant
+from sciinv.cli import app
 from sciinv.errors import ConfigError
 from sciinv.priors.learned import files
 from sciinv.priors.learned.network import LearnedPrior, NetworkSpec, Preconditioning
@@ -129,6 +131,32 @@ def test_a_run_writes_its_figures(prior, tmp_path):
     assert np.isfinite(body["samplers"]["sciinv"]["crps"])
     assert out.with_suffix(".png").is_file()
     assert dict(rows[0][1])["network evaluations per draw"] == "3"
+
+
+def test_truths_side_by_side_have_the_figures_of_truths_one_by_one(prior):
+    physics = operators.operator("fourier", prior, 0.1)
+    truths = 0.5 * torch.randn(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(4))
+    alone, together = (
+        own.measure(DAPS(prior, "spectral", levels=3, item_batch=b), prior, physics, truths, 3, 1)
+        for b in (1, 2)
+    )
+    # the same draws but for the rounding of other batch sizes
+    assert together.pixels.crps == pytest.approx(alone.pixels.crps, rel=1e-3)
+    assert together.pixels.coverage == pytest.approx(alone.pixels.coverage, abs=5e-3)
+    assert together.pixels.truths == 5
+
+
+def test_the_command_calibrates_what_a_run_takes_of_the_prior(prior, tmp_path):
+    path = tmp_path / "toy.safetensors"
+    files.save(prior, path)
+    options = ["--truths", "2", "--draws", "2", "--out", str(tmp_path), "--noise", "0.1"]
+    result = CliRunner().invoke(app, ["calibrate-prior", str(path), *options])
+    assert result.exit_code == 0, result.output
+    (body,) = tmp_path.glob("*.json")
+    settings = json.loads(body.read_text())["samplers"]["sciinv"]["settings"]
+    chosen = DAPS(files.load(path))
+    assert settings["conditional"] == chosen.conditional.name
+    assert settings["inflate"] == pytest.approx(chosen.conditional.inflate)
 
 
 def test_the_area_of_holes_that_is_calibrated_is_the_one_that_reports_show(prior):

@@ -16,7 +16,7 @@ from sciinv.operators.parts.mri_coils import simulate_maps
 from sciinv.report import nuisances
 from sciinv.steps.build import build
 from sciinv.steps.prepare import prepare
-from sciinv.steps.residuals import _grouped, _kspace, residuals_of
+from sciinv.steps.residuals import _grouped, _kspace, _side_by_side, residuals_of
 
 TINY = "workflows/configs/tiny.py"
 
@@ -136,3 +136,26 @@ def test_maps_and_phases_of_a_configuration_are_drawn_told_and_leave_the_residua
     assert rms == pytest.approx(1.0, abs=0.15)  # of 384 numbers: ± 0.04; the phases alone leave 3
     still = residuals_of(dataset, physics, data, one.drop_vars(["coil_maps", "line_phase"]))
     assert np.nanmax(still.rms) > 2
+
+
+def test_neighbours_are_those_of_the_grid_and_not_of_the_order_of_storage(blurred):
+    dataset, physics, y = blurred
+    found = residuals_of(dataset, physics, y, draws_of(images())).neighbours
+    assert [n.axis for n in found] == ["rows", "columns"]
+    assert found[0].error == pytest.approx(1 / np.sqrt(11 * 12))
+    mask = np.zeros((4, 4), bool)
+    mask[1, 0] = mask[1, 1] = mask[3, 2] = True  # one pair along kx, none along ky
+    held = xr.Dataset(
+        {
+            "y": (("item", "part", "coil", "sample"), np.zeros((1, 2, 1, 3))),
+            "mask": (("ky", "kx"), mask),
+        }
+    )
+    (one,) = _side_by_side(held, [np.array([[[1.0, 1.0, 5.0]], [[1.0, 1.0, 5.0]]])])
+    assert one.axis == "kx samples"
+    assert one.error == pytest.approx(1 / np.sqrt(2))  # two parts of one pair
+
+
+def test_coils_and_parts_are_no_neighbours():
+    held = xr.Dataset({"y": (("item", "coil", "x"), np.zeros((1, 3, 5)))})
+    assert [n.axis for n in _side_by_side(held, [np.ones((3, 5))])] == ["columns"]

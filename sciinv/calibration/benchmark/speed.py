@@ -114,12 +114,21 @@ def measure(say: Callable[[str], None] = lambda line: None) -> list[dict[str, An
         whole = build("daps", prior, micro_batch=lanes, **settings)
         row: dict[str, Any] = {"problem": name, "lanes": lanes, **shares(whole, y, physics, lanes)}
         for batch in BATCHES:
-            few = DAPS(prior, **{**settings, "levels": LEVELS}, micro_batch=batch)
-            row[f"batch {batch}"] = shares(few, y, physics, batch)["all"] / LEVELS
+            # At so few levels a draw is none, so that none is refused and made again.
+            few = DAPS(prior, **{**settings, "levels": LEVELS}, micro_batch=batch, retries=0)
+            part = shares(few, y, physics, batch)
+            row[f"batch {batch}"] = part["all"] / LEVELS
+            row[f"network, batch {batch}"] = part["network"] / LEVELS
         row["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append(row)
         say(f"{name}: {row['all']:.2f} s a draw, network {row['network'] / row['all']:.0%}")
     return rows
+
+
+def gains(row: dict[str, Any], batch: int) -> tuple[float, float]:
+    """Return by what factor a level of a draw, and its network alone, gain by a micro-batch."""
+    one, network = row["batch 1"], row["network, batch 1"]
+    return one / row[f"batch {batch}"], network / row[f"network, batch {batch}"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -130,14 +139,15 @@ def table(rows: list[dict[str, Any]]) -> str:
         "",
         "| problem | calls | s a draw | network | width | solve | rest | "
         + " | ".join(f"s a level, batch {b}" for b in BATCHES)
-        + " | peak MB so far |",
-        "|" + "---|" * (8 + len(BATCHES)),
+        + f" | gain by {BATCHES[-1]} | the network's own | peak MB so far |",
+        "|" + "---|" * (10 + len(BATCHES)),
     ]
     for r in rows:
         parts = [f"{r.get(k, 0.0) / r['all']:.0%}" for k in ("network", "width", "solve", "rest")]
         batches = [f"{r[f'batch {b}']:.3f}" for b in BATCHES]
         cells = [r["problem"], f"{r['nfe']:.0f}", f"{r['all']:.2f}", *parts, *batches]
-        lines.append("| " + " | ".join([*cells, f"{r['peak MB']:.0f}"]) + " |")
+        both = [f"{gain:.2f}" for gain in gains(r, BATCHES[-1])]
+        lines.append("| " + " | ".join([*cells, *both, f"{r['peak MB']:.0f}"]) + " |")
     return "\n".join(lines) + "\n"
 
 
