@@ -4,6 +4,7 @@
     python docs/studies/high_noise.py errors ct             discs that were not trained on
     python docs/studies/high_noise.py errors mri FOLDER --seen    people trained on, other slices
     python docs/studies/high_noise.py join mri EXPERT ABOVE ALONE FOLDER
+    python docs/studies/high_noise.py page mri PICTURE    whole heads of the expert alone
 
 FOLDER holds heads/labels, heads/ms and anat/colin27_ch2.nii.gz (data/PROVENANCE.md). `errors`
 prints the root mean square error per pixel of the networks below the expert and of the whole
@@ -11,16 +12,20 @@ prior, each divided by that of the best linear filter of the class (mean and two
 spectrum of 384 images of people trained on); ± is its standard error over the images.
 `--seen` is what the levels of the blend are chosen on. `join` writes the expert of `sciinv train
 workflows/configs/train-mri-coarse.yaml` into data/priors/mri.safetensors, measures the widths of
-the levels above ABOVE anew on the page of samples, which it draws again.
+the levels above ABOVE anew on the page of samples, which it draws again. `page` draws 64 whole
+images by the coarse expert alone, from the largest σ to the least that it serves, and shows its
+estimate there at half size: what is left for the networks below to draw is finer.
 One core, from the repository's root.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sciinv.arithmetic import fixed_arithmetic
@@ -122,6 +127,19 @@ def combine(name: str, expert: str, above: float, alone: float, folder: str | No
     print("\n".join(evaluation.uppers(prior)))
 
 
+@fixed_arithmetic()
+def page(name: str, path: Path) -> None:
+    """Draw whole images by the coarse expert alone."""
+    prior = files.load(REPO / f"data/priors/{name}.safetensors")
+    assert prior.coarse_spec is not None
+    shape = family(FAMILIES[name][0]).shape
+    constants = replace(prior.constants, sigma_min=prior.coarse_spec.above)
+    expert = LearnedPrior(prior.coarse_spec.network, constants, train_shape=shape)
+    expert.network = prior.coarse
+    drawn = evaluation.unconditional(expert, 64, shape, seed=SEED, batch=8)
+    evaluation.picture(F.avg_pool2d(drawn, 2), path)
+
+
 if __name__ == "__main__":
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     what = words.add_subparsers(dest="what", required=True)
@@ -136,8 +154,13 @@ if __name__ == "__main__":
     two.add_argument("above", type=float)
     two.add_argument("alone", type=float)
     two.add_argument("folder", nargs="?")
+    three = what.add_parser("page")
+    three.add_argument("name", choices=sorted(FAMILIES))
+    three.add_argument("picture", type=Path)
     args = words.parse_args()
     if args.what == "errors":
         errors(args.name, args.folder, args.seen, args.images)
+    elif args.what == "page":
+        page(args.name, args.picture)
     else:
         combine(args.name, args.expert, args.above, args.alone, args.folder)

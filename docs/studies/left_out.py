@@ -1,19 +1,23 @@
 """Left-out samples of the measured brain, predicted with the noise as drawn.
 
-    python docs/studies/left_out.py [DRAWS]
+    python docs/studies/left_out.py [DRAWS] [--only all] [--maps 0.05]
 
 Half of the measured samples ("all"), or half of those outside of the calibration region ("around"),
 are left out (the masks of `compare_brains.py predict`), the rest is sampled by the default at its
 own settings with the scale s of the noise drawn, and the left-out samples are predicted. χ² is the
 mean square of (y − mean of the draws' predictions) over s² σ² + (1 + 1/n) × the draws' variance; in
 brackets with the declared σ alone, s = 1. 1 is expected. Coil maps come from the samples of the
-whole file, as in that study. One core, from the repository's root.
+whole file, as in that study; with `--maps SD` smooth corrections of them (`map_order` 4, standard
+deviation SD) are drawn with the image, and each draw predicts with its own maps. One core, from the
+repository's root.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
+from typing import Any
 
 import torch
 from compare_brains import KSPACE, PRIOR, SEED, left_out
@@ -21,38 +25,63 @@ from compare_brains import KSPACE, PRIOR, SEED, left_out
 from sciinv import operators, priors, readers, samplers
 
 
-def main(draws: int) -> None:
+def main(draws: int, only: str | None, maps_sd: float | None) -> None:
     """Print a row per mask."""
     data = readers.find("kspace")(KSPACE)
     physics, y = operators.from_measurement(data)
     prior = priors.load(PRIOR)
     mask, maps = physics.mask.numpy(), physics.coil_maps.numpy()
     noise = float(data["noise_sd"][0])
+    more: dict[str, Any] = {} if maps_sd is None else {"unknowns": {"coil_maps": maps_sd}}
+    # the draws of one chain; the prior's own micro-batch where the maps are known, as ever
+    size = None if maps_sd is None else draws
     print("| left out | samples kept, left out | χ² of the prediction | noise scale | "
-          "χ² of draws on what was kept | CPU s a draw |\n|---|---|---|---|---|---|")  # fmt: skip
+          "χ² of draws on what was kept | moves taken | CPU s a draw |\n" + "|---" * 7 + "|",
+          flush=True)  # fmt: skip
     for name, out in left_out(mask).items():
+        if only not in (None, name):
+            continue
         inside, outside = (
-            operators.load("mri", mask=m, coil_maps=maps, noise_sd=noise, units=data.attrs["units"])
+            operators.load(
+                "mri", mask=m, coil_maps=maps, noise_sd=noise, units=data.attrs["units"], **more
+            )
             for m in (mask & ~out, out)
         )
         inside.image_spec = physics.image_spec
         grid = physics.unpack(y)
         began = time.process_time()
-        found = samplers.DAPS(prior, noise="auto").sample(
-            inside.pack(grid), inside, draws=draws, seed=SEED
+
+        def progress(done: int, total: int, began: float = began) -> None:
+            seconds = time.process_time() - began
+            print(f"level {done} of {total}, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+        found = samplers.DAPS(prior, noise="auto", micro_batch=size).sample(
+            inside.pack(grid), inside, draws=draws, seed=SEED, progress=progress
         )
         seconds = (time.process_time() - began) / draws
         images = torch.from_numpy(found["image"].values[:, 0])
-        predicted = torch.cat([outside.A(x[None]) for x in images])
+        seen_by = [outside] * draws
+        if maps_sd is not None:
+            theta = torch.as_tensor(found["coil_maps"].values[:, 0], dtype=torch.float32)
+            seen_by = [outside.at(one[None]) for one in theta]
+        predicted = torch.cat([by.A(x[None]) for by, x in zip(seen_by, images, strict=True)])
         variance = predicted.var(0) * (1 + 1 / draws)
         miss = (outside.pack(grid)[0] - predicted.mean(0)).square()
         s = float(found["noise_scale"].mean())
         as_drawn, declared = (float((miss / (k * noise**2 + variance)).mean()) for k in (s**2, 1.0))
         chi2 = found["chi2"].values[:, 0]
+        moves = "–"
+        if maps_sd is not None:
+            moves = f"{float(found['unknowns_acceptance'].mean()):.2f}"
         print(f"| {name} | {inside.samples}, {outside.samples} | {as_drawn:.3f} ({declared:.3f}) | "
-              f"{s:.3f} | {chi2.mean():.3f} | {seconds:.1f} |", flush=True)  # fmt: skip
+              f"{s:.3f} | {chi2.mean():.3f} | {moves} | {seconds:.1f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("draws", type=int, nargs="?", default=8)
+    parser.add_argument("--only", choices=["all", "around"], help="one of the two masks")
+    parser.add_argument("--maps", type=float, help="draw coil maps, with this standard deviation")
+    args = parser.parse_args()
+    main(args.draws, args.only, args.maps)

@@ -12,14 +12,21 @@ image: the draws' mean and standard deviation are compared with that too, proble
 
     python docs/studies/unknowns.py --problems 100 --seed 1000 --cases noise scale shift rings
     python docs/studies/unknowns.py --problems 100 --seed 1000 --cases coils lines
+    python docs/studies/unknowns.py … --show
+
+Each problem is a line of results/unknowns.jsonl (or of `--out FILE`) as soon as it is done, and is
+not run again; `--show` prints the rows of what is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import math
-import sys
 import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +41,8 @@ from sciinv.seeds import Streams
 SIZE, VIEWS, ELEMENTS, SD, DRAWS = 20, 24, 36, 0.02, 19
 SCALE, SHIFT, RINGS = 0.1, 1.5, 0.02  # prior standard deviations
 GRID = 41  # values of an unknown over ± 6 posterior sd
+TOGETHER = 5  # problems of MRI in a chain
+OUT = Path(__file__).resolve().parents[2] / "results/unknowns.jsonl"
 MRI = {"coils": "coil_maps", "lines": "line_phase"}
 
 
@@ -140,81 +149,119 @@ def held(draws: np.ndarray, truth: np.ndarray) -> float:
     return float(((rank > 0) & (rank < DRAWS)).mean())
 
 
-def study(case: str, seeds: range, levels: int) -> dict[str, Any]:
-    """Return the figures of one case."""
-    out: dict[str, list[Any]] = {
-        key: [] for key in ("unknown", "pixels", "known", "z", "mean", "sd")
-    }
-    exact = Quadrature() if case in ("scale", "shift") else None
+def drawn(case: str, seeds: Sequence[int], levels: int) -> Iterator[dict[str, Any]]:
+    """Yield what each problem of a case shows.
+
+    The scans of MRI are one scanner's: problems k, k + 1, … of one block share a chain, as so small
+    a problem costs what the calls cost (a third of the CPU time with five). A problem's place in
+    its block is its own, so that its draws do not depend on which others are asked for.
+    """
     images = unknowns_mri.prior() if case in MRI else prior()
-    start = time.perf_counter()
-    for seed in seeds:
-        p = problem(case, seed)
+    exact = Quadrature() if case in ("scale", "shift") else None
+    together = TOGETHER if case in MRI else 1
 
-        def draws(physics: Any, y: Tensor, noise: Any, seed: int = seed) -> Any:
-            sampler = samplers.DAPS(images, levels=levels, micro_batch=DRAWS, noise=noise)
-            return sampler.sample(y, physics, draws=DRAWS, seed=seed)
+    def sampler(noise: Any, items: int = 1) -> samplers.DAPS:
+        return samplers.DAPS(
+            images, levels=levels, micro_batch=DRAWS, noise=noise, item_batch=items
+        )
 
-        post = draws(p["physics"], p["y"], "drawn" if case == "noise" else "fixed")
-        theta = post[p["name"]].values.reshape(DRAWS, -1).astype(float)
-        out["unknown"].append(held(theta, p["truth"]))
-        out["pixels"].append(held(post["image"].values, p["image"]))
-        known = draws(*p["known"], "fixed")
-        out["known"].append(held(known["image"].values, p["image"]))
-        found, sd = theta.mean(0), theta.std(0, ddof=1)
-        out["z"].append((found - p["truth"]) / sd)
-        if exact is not None:
-            mean, true_sd = exact.moments(p["physics"], p["y"], float(found[0]), float(sd[0]))
-            out["mean"].append((found[0] - mean) / true_sd)
-            out["sd"].append(sd[0] / true_sd)
-        if len(out["z"]) > 1:  # what a run that is cut has shown
-            so_far = {key: np.array(value) for key, value in out.items()}
-            print(row(case, so_far, time.perf_counter() - start), file=sys.stderr, flush=True)
-    return {key: np.array(value) for key, value in out.items()}
+    for _, block in itertools.groupby(seeds, lambda seed: seed // together):
+        start, numbers = time.process_time(), list(block)
+        problems = [problem(case, seed) for seed in numbers]
+        post = sampler("drawn" if case == "noise" else "fixed", together).sample(
+            torch.cat([p["y"] for p in problems]), problems[0]["physics"], draws=DRAWS,
+            seed=numbers[0] if together == 1 else 0, items=numbers if together > 1 else [0],
+        )  # fmt: skip
+        shared = (time.process_time() - start) / len(numbers)
+        for row, (seed, p) in enumerate(zip(numbers, problems, strict=True)):
+            start = time.process_time()
+            theta = post[p["name"]].values[:, row].reshape(DRAWS, -1).astype(float)
+            physics, y = p["known"]
+            known = sampler("fixed").sample(y, physics, draws=DRAWS, seed=seed)
+            found, sd = theta.mean(0), theta.std(0, ddof=1)
+            out = {
+                "case": case, "seed": seed, "levels": levels,
+                "unknown": held(theta, p["truth"]),
+                "pixels": held(post["image"].values[:, row], p["image"]),
+                "known": held(known["image"].values, p["image"]),
+                "z": ((found - p["truth"]) / sd).tolist(),
+            }  # fmt: skip
+            if exact is not None:
+                mean, true_sd = exact.moments(p["physics"], p["y"], float(found[0]), float(sd[0]))
+                out |= {"mean": float(found[0] - mean) / true_sd, "sd": float(sd[0]) / true_sd}
+            yield out | {"cpu": shared + time.process_time() - start}
 
 
-def row(case: str, found: dict[str, Any], seconds: float) -> str:
-    """Return a line of the table."""
-    n = len(found["unknown"])
-    error = 100 * math.sqrt(0.09 / found["z"].size)
-    apart = 100 * (found["pixels"] - found["known"])
+def row(case: str, found: Sequence[dict[str, Any]]) -> str:
+    """Return a line of the table; the ± of intervals is their scatter from problem to problem."""
+    n = len(found)
+    column = {
+        key: np.array([one[key] for one in found])
+        for key in ("unknown", "pixels", "known", "z", "cpu")
+    }
+    each = math.sqrt(0.09 / column["z"].size)  # all values independent, 90 % held
+    error = max(each, column["unknown"].std(ddof=1) / math.sqrt(n)) if n > 1 else each
+    apart = 100 * (column["pixels"] - column["known"])
+    spread = apart.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
     parts = [
-        f"{100 * found['unknown'].mean():.1f} ± {error:.1f} %",
-        f"{100 * found['pixels'].mean():.1f} %",
-        f"{100 * found['known'].mean():.1f} %",
-        f"{apart.mean():+.1f} ± {apart.std(ddof=1) / math.sqrt(n):.1f}",
-        f"{np.sqrt((found['z'] ** 2).mean()):.2f}",
+        f"{100 * column['unknown'].mean():.1f} ± {100 * error:.1f} %",
+        f"{100 * column['pixels'].mean():.1f} %",
+        f"{100 * column['known'].mean():.1f} %",
+        f"{apart.mean():+.1f} ± {spread:.1f}",
+        f"{np.sqrt((column['z'] ** 2).mean()):.2f}",
     ]
-    if len(found["mean"]):
-        rms = [math.sqrt((found[key] ** 2).mean()) for key in ("mean", "sd")]
+    if "mean" in found[0]:
+        rms = [math.sqrt(np.mean([one[key] ** 2 for one in found])) for key in ("mean", "sd")]
         parts += [f"{rms[0]:.2f}", f"{rms[1]:.2f} ± {1 / math.sqrt(2 * n * (DRAWS - 1)):.2f}"]
     else:
         parts += ["–", "–"]
-    return f"| {case} | {n} | " + " | ".join(parts) + f" | {seconds / n:.1f} s |"
+    return f"| {case} | {n} | " + " | ".join(parts) + f" | {column['cpu'].mean():.1f} s |"
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """Return the problems of a file, none where it is not there."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def main() -> None:
-    """Run the cases and print a row each."""
+    """Run the problems that the file has not, and print a row for each case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="seed of the first problem")
     parser.add_argument("--levels", type=int, default=20)
     parser.add_argument("--cases", nargs="+", default=["noise", "scale", "shift", "rings"])
+    parser.add_argument("--out", type=Path, default=OUT, help="file of results, a line a problem")
+    parser.add_argument("--show", action="store_true", help="print what the file has, run nothing")
     args = parser.parse_args()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    seeds = range(args.seed, args.seed + args.problems)
+
+    def mine(case: str) -> list[dict[str, Any]]:
+        return [
+            one for one in records(args.out)
+            if (one["case"], one["levels"]) == (case, args.levels) and one["seed"] in seeds
+        ]  # fmt: skip
+
     print(f"{DRAWS} draws, {args.levels} levels, seeds from {args.seed}")
     print(f"right draws: rms 1.09 against the truth, {1 / math.sqrt(DRAWS):.2f} of the mean")
     heads = (
         "unknown", "problems", "90 % interval holds it", "pixels inside 90 %",
         "pixels, unknown told", "difference", "error ÷ posterior sd, rms",
-        "error of the mean ÷ exact sd, rms", "sd ÷ exact sd, rms", "a problem",
+        "error of the mean ÷ exact sd, rms", "sd ÷ exact sd, rms", "CPU time a problem",
     )  # fmt: skip
-    print("| " + " | ".join(heads) + " |")
+    print("| " + " | ".join(heads) + " |", flush=True)
     for case in args.cases:
-        start = time.perf_counter()
-        seeds = range(args.seed, args.seed + args.problems)
-        found = study(case, seeds, args.levels)
-        print(row(case, found, time.perf_counter() - start), flush=True)
+        there = {one["seed"] for one in mine(case)}
+        missing = [] if args.show else [seed for seed in seeds if seed not in there]
+        for one in drawn(case, missing, args.levels):
+            with args.out.open("a") as file:  # a run that is cut goes on from here
+                file.write(json.dumps(one) + "\n")
+        if found := mine(case):
+            print(row(case, found), flush=True)
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     main()

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from deepinv.models import DRUNet
 
 from sciinv.errors import PriorError
 from sciinv.priors.learned import gains, planes
@@ -82,8 +83,9 @@ def test_the_expected_sizes_of_bands_are_those_of_noise_of_that_power():
     torch.testing.assert_close(found, gains.sizes(power, weights)[0, :, 0, 0], rtol=0.08, atol=0)
 
 
-def test_scaled_bands_begin_as_the_filter_and_keep_any_constant_phase_exactly(images):
-    network = banded()
+@pytest.mark.parametrize("phase", [False, True])
+def test_scaled_bands_begin_as_the_filter_and_keep_any_constant_phase_exactly(images, phase):
+    network = banded(phase=phase)
     network.linear.fit(images)
     x, sigma = images[:3], torch.tensor([0.2, 1.0, 5.0]).reshape(3, 1, 1, 1)
     assert torch.equal(network(x, sigma), network.linear(x, sigma)[0])
@@ -112,13 +114,60 @@ def test_equal_factors_multiply_what_the_blocks_show_of_the_filtered_image(image
     torch.testing.assert_close(out, filtered + blocks[..., :40, :32], rtol=1e-4, atol=1e-4)
 
 
+def test_what_is_added_has_the_phase_of_the_blocks_of_the_filtered_image(images, monkeypatch):
+    network = banded(phase=True)
+    network.linear.fit(images)
+    x, sigma = images[:2], torch.full((2, 1, 1, 1), 2.0)
+    seen = []
+
+    def one(z):
+        seen.append(z)
+        out = torch.zeros(len(z), 6, *z.shape[-2:])  # no band is scaled
+        out[:, 4] = 1
+        return out
+
+    monkeypatch.setattr(network.unet, "forward_unet", one)
+    filtered, _, error = network.linear(x, sigma)
+    blocks = F.avg_pool2d(planes.pad(filtered, 16), 2)
+    along = F.interpolate(planes.unit(blocks), scale_factor=2, mode="bilinear")[..., :40, :32]
+    with torch.no_grad():
+        torch.testing.assert_close(network(x, sigma), filtered + error * along, rtol=1e-4,
+                                   atol=1e-5)  # fmt: skip
+    # what it sees: the magnitudes of four bands, the noisy image in that frame, |Wx|, two maps
+    noisy = torch.complex(*F.avg_pool2d(planes.pad(x, 16), 2).unbind(1))
+    frame = noisy * torch.complex(*planes.unit(blocks).unbind(1)).conj()
+    shown = torch.complex(*seen[0][:, 4:6].unbind(1))
+    torch.testing.assert_close(shown, 2 * frame / 5**0.5, rtol=1e-3, atol=1e-4)
+    level = blocks.norm(dim=1)
+    torch.testing.assert_close(seen[0][:, 6] * level.mean() / seen[0][:, 6].mean(), level,
+                               rtol=1e-3, atol=1e-4)  # fmt: skip
+
+
+def test_a_begun_network_passes_the_signal_through_every_scale():
+    torch.manual_seed(1)
+    unet = DRUNet(in_channels=6, out_channels=6, nc=(16, 16, 32, 32), nb=1, act_mode="r",
+                  pretrained=None)  # fmt: skip
+    z = torch.randn(4, 7, 64, 64)
+
+    def deepest():
+        with torch.no_grad():
+            return float(unet.m_down3(unet.m_down2(unet.m_down1(unet.m_head(z)))).std())
+
+    silent = deepest()
+    gains.begin(unet)
+    # unit input; four linear maps of random weights with 16 to 128 inputs each scatter by some 10 %
+    assert 0.7 < deepest() < 1.4
+    assert silent < 0.05
+
+
 def test_scaled_bands_take_no_other_input():
     with pytest.raises(PriorError, match="no other input"):
         banded(turn=True)
 
 
-def test_scaled_bands_have_derivatives_on_an_empty_image(images):
-    network = banded()
+@pytest.mark.parametrize("phase", [False, True])
+def test_scaled_bands_have_derivatives_on_an_empty_image(images, phase):
+    network = banded(phase=phase)
     network.linear.fit(images)
     x = torch.zeros(1, 2, 32, 32, requires_grad=True)
     network(x, torch.full((1, 1, 1, 1), 3.0)).sum().backward()

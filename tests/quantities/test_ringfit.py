@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sciinv import priors
 from sciinv.errors import DataError
 from sciinv.quantities.ringfit import ring_parameters
 
@@ -69,6 +70,22 @@ def test_a_blurred_thin_ring_shrinks_as_it_must(blur):
     image = image.reshape(N, fine, N, fine).mean((1, 3))
     found = ring_parameters(image, PIXEL)
     assert found.diameter == pytest.approx(44 - blur**2 / (4 * np.log(2) * 44), abs=0.4)
+
+
+@pytest.mark.parametrize(("diameter", "width"), [(42.0, 8.0), (60.0, 14.0)])
+def test_a_sharp_ring_and_what_the_prior_makes_of_it_have_one_diameter(repo, diameter, width):
+    """Truths come from a formula and draws from a network: both must be measured alike."""
+    prior = priors.load(repo / "data/priors/blackhole.safetensors")
+    image = ring(diameter, width)
+    x = torch.as_tensor(image / image.sum(), dtype=torch.float32)[None, None]
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    sigma = 5 * prior.sigma_min
+    with torch.no_grad():
+        denoised = prior(x + sigma * noise, sigma)[0, 0]
+    found = ring_parameters(torch.stack([x[0, 0], denoised]), PIXEL)
+    # at this noise the family's rings change by 0.18 µas rms (docs/evidence/unknowns.md)
+    assert found.diameter[1] == pytest.approx(found.diameter[0], abs=0.4)
+    assert found.width[1] == pytest.approx(found.width[0], abs=0.6)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1, 0.5])

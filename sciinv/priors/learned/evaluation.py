@@ -173,7 +173,10 @@ def uppers(prior: LearnedPrior) -> list[str]:
         if network.coarse > 1:
             seen.append(f"on means of {network.coarse} × {network.coarse} pixels")
         if network.gains:
-            seen.append(f"scaling {network.gains} octave bands of the class's Wiener filter")
+            adding = " and adding in the frame of its phase" * network.phase
+            seen.append(
+                f"scaling {network.gains} octave bands of the class's Wiener filter{adding}"
+            )
         elif network.linear:
             seen.append("added to the class's Wiener filter")
         rows.append(

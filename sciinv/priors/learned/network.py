@@ -18,7 +18,15 @@ from sciinv.priors.base import Prior, check_channels, sigma_like
 from sciinv.priors.learned import gains
 from sciinv.priors.learned.bands import served
 from sciinv.priors.learned.linear import LinearSkip
-from sciinv.priors.learned.planes import blur, constant_phase, pad, slow_phase, turn, unit
+from sciinv.priors.learned.planes import (
+    blur,
+    conjugate,
+    constant_phase,
+    pad,
+    slow_phase,
+    turn,
+    unit,
+)
 from sciinv.priors.learned.specs import HighSpec, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
@@ -49,11 +57,12 @@ class EDMNetwork(nn.Module):
         self.sigma_data = sigma_data
         self.sigma_range = sigma_range
         if spec.gains and spec != NetworkSpec(
-            spec.channels, spec.nc, spec.nb, 1, linear=True, coarse=spec.coarse, gains=spec.gains
-        ):
+            spec.channels, spec.nc, spec.nb, 1, phase=spec.phase, linear=True, coarse=spec.coarse,
+            gains=spec.gains,
+        ):  # fmt: skip
             raise PriorError(
                 "A network that scales bands takes no other input than the filtered image",
-                expected="gains with linear, coarse, patch 1 and nothing else",
+                expected="gains with linear, coarse, patch 1, phase or not, and nothing else",
                 got=spec,
             )
         folded = (1 if spec.apart else spec.channels) * spec.patch**2
@@ -62,15 +71,20 @@ class EDMNetwork(nn.Module):
         if spec.linear:
             self.linear = LinearSkip()
         shown = 1 + spec.highpass + (spec.mean_size is not None) + spec.linear
+        seen, made = folded * shown, folded
+        if spec.gains:
+            seen, made = spec.gains + 3 * spec.phase, spec.gains + 2 * spec.phase
         # deepinv adds the channel of the second map.
         self.unet = DRUNet(
-            in_channels=(spec.gains or folded * shown) + 1,
-            out_channels=spec.gains or folded,
+            in_channels=seen + 1,
+            out_channels=made,
             nc=tuple(spec.nc),
             nb=spec.nb,
             act_mode="r",  # not in place, for torch.func
             pretrained=None,
         )
+        if spec.gains and spec.phase:
+            gains.begin(self.unet)
         if spec.linear:
             with torch.no_grad():
                 self.unet.m_tail.weight.zero_()  # start from the filter
@@ -87,23 +101,33 @@ class EDMNetwork(nn.Module):
             mean = 0.0 if self.spec.mean_size is None else self.mean.to(x.dtype)
             skip, size, c_out = self.linear(x - mean, sigma)
             if self.spec.gains:
-                return skip, c_out, self.gained(skip, sigma, c_out)
+                return skip, c_out, self.gained(x, skip, sigma, c_out)
             return mean + skip, c_out, self.raw((x - mean) / root, sigma, skip / size)
         skip, c_out = self.sigma_data**2 / root**2 * x, sigma * self.sigma_data / root
         return skip, c_out, self.raw(x / root, sigma)
 
-    def gained(self, y: Tensor, sigma: Tensor, c_out: Tensor) -> Tensor:
-        """Return Σ g_b ⊙ B_b y / c_out of the filtered image y (see `gains`)."""
+    def gained(self, x: Tensor, y: Tensor, sigma: Tensor, c_out: Tensor) -> Tensor:
+        """Return (Σ g_b ⊙ B_b y)/c_out + e^{iφ} a of the filtered image y of x (see `gains`)."""
         (H, W), k, own = y.shape[-2:], self.spec.coarse, self.unet.m_tail.weight.dtype
         y = F.avg_pool2d(pad(y / c_out, 8 * k), k)
         shape = (y.shape[-2], y.shape[-1])
         weights = gains.octaves(shape, self.spec.gains, y)
         power = self.linear.power(shape, y, k)
-        size = gains.sizes(power * power / (power + sigma**2), weights) / (k * c_out)
+        gained = power * power / (power + sigma**2)
+        size = gains.sizes(gained, weights) / (k * c_out)
         parts = gains.bands(y, weights)
-        seen = (parts.square().sum(2) + 1e-12).sqrt() / size  # a root of 0 has no derivative
-        g = self.unet.forward_unet(torch.cat([seen.to(own), self.maps(sigma, shape)], 1))
-        out = (g.to(y.dtype)[:, :, None] * parts).sum(1)
+        seen = [(parts.square().sum(2) + 1e-12).sqrt() / size]  # a root of 0 has no derivative
+        if self.spec.phase:
+            phase = unit(y)
+            x = k * F.avg_pool2d(pad(x / (sigma**2 + self.sigma_data**2).sqrt(), 8 * k), k)
+            whole = gained.mean((-2, -1), keepdim=True).sqrt() / (k * c_out)
+            level = (y.square().sum(1, keepdim=True) + 1e-12).sqrt() / whole
+            seen += [turn(x, conjugate(phase)), level]
+        shown = torch.cat([*seen, self.maps(sigma, shape)], 1).to(own)
+        g = self.unet.forward_unet(shown).to(y.dtype)
+        out = (g[:, : self.spec.gains, None] * parts).sum(1)
+        if self.spec.phase:
+            out = out + turn(g[:, self.spec.gains :], phase)
         return F.interpolate(out, scale_factor=k, mode="bilinear")[..., :H, :W]
 
     def maps(self, sigma: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -126,8 +150,7 @@ class EDMNetwork(nn.Module):
             slow = constant_phase(x) if self.spec.turn else slow_phase(x)
             filtered = self.spec.phase and more is not None and not self.spec.apart
             slow = unit(parts[1]) if filtered else slow
-            parts = [turn(part, slow * slow.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1))
-                     for part in parts]  # fmt: skip
+            parts = [turn(part, conjugate(slow)) for part in parts]
         if k > 1:  # noise of the blocks' means keeps unit size
             parts = [k * F.avg_pool2d(part, k) for part in parts]
         parts = [part.to(own) for part in parts]

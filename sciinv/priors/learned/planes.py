@@ -39,6 +39,11 @@ def turn(x: Tensor, by: Tensor) -> Tensor:
     return torch.cat([c * re - s * im, c * im + s * re], 1)
 
 
+def conjugate(z: Tensor) -> Tensor:
+    """Return the complex conjugate of two-channel images."""
+    return z * z.new_tensor([1.0, -1.0]).reshape(1, 2, 1, 1)
+
+
 def blur(x: Tensor) -> Tensor:
     """Binomial blur over 5 × 5 pixels; the edges are repeated."""
     for axis in (-1, -2):

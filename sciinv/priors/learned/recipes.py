@@ -37,7 +37,8 @@ class TrainConfig:
         turn: Whether one constant phase is taken off instead.
         linear: Whether the network adds to the class's Wiener filter (for high σ).
         coarse: Side of the blocks whose means are all that the network sees (for high σ).
-        gains: Octave bands of the filtered image that the network scales by place; 0: it adds.
+        gains: Octave bands of the filtered image that the network scales by place; 0: it adds, as
+            it also does beside the bands with `phase`.
         sigma_data: Root mean square of the images, units of u.
         sigma_min: Smallest σ that the prior shall serve, units of u.
         sigma_max: Largest, units of u.

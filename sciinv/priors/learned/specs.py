@@ -27,7 +27,8 @@ class NetworkSpec:
         coarse: F sees and returns means over blocks of this side, brought back to the pixels by
             bilinear interpolation. In strong noise nothing finer shows, and F costs coarse² less.
         gains: F returns real factors of so many octave bands of the filtered image, and sees their
-            magnitudes alone (see `learned.gains`); with `linear` and `coarse` alone. 0: none.
+            magnitudes alone; with `phase` it adds to them too, in the frame of the filtered image's
+            phase (see `learned.gains`); with `linear`, `coarse` and `phase` alone. 0: none.
     """
 
     channels: int = 1
