@@ -5,8 +5,10 @@ large                           25 in 64 dimensions
 floor                           mixtures with 2,000 draws and ten pairs of exact sets a problem:
                                 is a ratio above 1 a bias or chance?
 coils --side 16 --draws 2000    complex mixtures of 6 under 2 and 4 coils
+phase --draws 1000              BIPSDA's phase retrieval: weights of the components
 levy --signals 1000 --out FILE  24 cells; FILE has a line for each part that is done, and a
                                 second start goes on from there
+levy --laws "Laplace" …         of some laws alone
 levy --show FILE                the table of what is done
 """
 
@@ -21,8 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sciinv import likelihoods
 from sciinv.calibration import sliced_wasserstein
-from sciinv.calibration.benchmark import levy
+from sciinv.calibration.benchmark import bipsda, levy
 from sciinv.calibration.benchmark.linear import (
     Matrix,
     coil_matrix,
@@ -30,7 +33,10 @@ from sciinv.calibration.benchmark.linear import (
     projections,
     random_mixture,
 )
+from sciinv.kernels import modes
+from sciinv.problem import Problem
 from sciinv.samplers import DAPS
+from sciinv.seeds import Streams
 
 PART = 200  # Lévy signals of a cell between two lines of the file
 
@@ -106,6 +112,40 @@ def against_floor(sd, draws=2000, sets=5):
           f"{min(ratios):.2f} to {max(ratios):.2f}", flush=True)  # fmt: skip
 
 
+def phase(draws, problems, population=20_000):
+    """Print the components' weights in BIPSDA's phase retrieval, by all that can tell them.
+
+    Importance sampling from the mixture of modes is exact up to an error that it knows, with any
+    modes: `kernels.modes` keeps a share of the prior in it.
+    """
+    print("| problem | by | weights, % | effective draws |\n|---|---|---|---|")
+    for seed in range(problems):
+        prior, physics, y, _ = bipsda.problem("phase retrieval", seed)
+        like = torch.zeros(1, *prior.shape, dtype=torch.float64)
+        seen = Problem.of(y, physics, likelihoods.of(physics), like)
+        given = prior.components(like, 1.0)
+        q = modes.found(given, seen, like)
+        x = q.draw(torch.zeros(population, 10).double(), 1e9, Streams.of_seed(seed, population))
+        images = x.reshape(-1, *prior.shape)
+        log_w = prior.log_density(images) - seen.nll(images) - q.log_density(x).logsumexp(1)
+        w = torch.softmax(log_w, 0)
+
+        def row(by, x, w, seed=seed, prior=prior):
+            share = w @ prior._components(x.double().reshape(-1, *prior.shape), 0.0)[0]
+            told = " / ".join(f"{100 * v:.1f}" for v in share)
+            print(f"| {seed} | {by} | {told} | {1 / float(w.square().sum()):.0f} |", flush=True)
+
+        row("importance sampling", x, w)
+        even = torch.full((draws,), 1 / draws, dtype=torch.float64)
+        for k, found in enumerate(bipsda.references("phase retrieval", seed, draws)):
+            row(f"tempered reference, run {k + 1}", found, even)
+        for name in ("modes", "auto"):
+            post = DAPS(prior, kernel=name, levels=50, micro_batch=500).sample(
+                y, physics, draws=draws, seed=seed
+            )
+            row(f'DAPS(prior, kernel="{name}")', torch.as_tensor(post["image"].values), even)
+
+
 def parts_in(path):
     """Return the parts of the Lévy cells that a file has, by law and operator."""
     found = {(law, kind): [] for law in levy.LAWS for kind in levy.OPERATORS}
@@ -115,7 +155,7 @@ def parts_in(path):
     return found
 
 
-def levy_parts(path, signals):
+def levy_parts(path, signals, laws=tuple(levy.LAWS)):
     """Compute what the file lacks, all cells to as many signals before any goes on."""
 
     def make(prior):
@@ -127,6 +167,8 @@ def levy_parts(path, signals):
 
     for first in range(0, signals, PART):
         for (law, kind), parts in parts_in(path).items():
+            if law not in laws:
+                continue
             if not any(p.get("first") == first for p in parts):
                 part = range(first, min(first + PART, signals))
                 keep(levy.levy_part(law, kind, make, part))
@@ -154,11 +196,12 @@ def levy_table(path):
 def main():
     """Print the rows as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("rows", choices=("mixtures", "large", "floor", "coils", "levy"))
+    parser.add_argument("rows", choices=("mixtures", "large", "floor", "coils", "phase", "levy"))
     parser.add_argument("--side", type=int, default=8)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--problems", type=int, default=5)
     parser.add_argument("--signals", type=int, default=1000)
+    parser.add_argument("--laws", nargs="+", choices=list(levy.LAWS), default=list(levy.LAWS))
     parser.add_argument("--out", type=Path, default=Path("levy.jsonl"))
     parser.add_argument("--show", type=Path)
     asked = parser.parse_args()
@@ -174,9 +217,11 @@ def main():
             against_floor(sd)
     elif asked.rows == "coils":
         coils(asked.side, asked.draws, asked.problems)
+    elif asked.rows == "phase":
+        phase(asked.draws, asked.problems)
     else:
         if asked.show is None:
-            levy_parts(asked.out, asked.signals)
+            levy_parts(asked.out, asked.signals, asked.laws)
         levy_table(asked.show or asked.out)
 
 

@@ -9,6 +9,7 @@ from sciinv.kernels.exact import Exact
 from sciinv.kernels.hmc import HMC
 from sciinv.kernels.langevin import Langevin, ReleasedLangevin
 from sciinv.kernels.metropolis import Metropolis
+from sciinv.kernels.modes import Modes
 from sciinv.kernels.newton import GaussNewton
 from sciinv.likelihoods import Gaussian
 from sciinv.operators.base import image_shape
@@ -16,7 +17,7 @@ from sciinv.problem import Problem
 from sciinv.registry import find
 
 KERNELS: dict[str, type[Kernel]] = {
-    k.name: k for k in (Exact, Langevin, HMC, Metropolis, GaussNewton)
+    k.name: k for k in (Exact, Langevin, HMC, Metropolis, GaussNewton, Modes)
 }
 
 # Up to this many pixels the derivative of an operator without one comes from differences.
@@ -32,6 +33,7 @@ __all__ = [
     "Langevin",
     "Level",
     "Metropolis",
+    "Modes",
     "Problem",
     "ReleasedLangevin",
     "build",

@@ -22,6 +22,7 @@ from sciinv.problem import Problem
 from sciinv.seeds import Streams
 
 FIRST, EACH = 20, 2  # sweeps at the first level and at each of the others
+SPARSE = 1  # the same of a law with zeros, whose sweeps integrate u out: two found nothing more
 
 
 def draw(given: Scales, problem: Problem, streams: Streams) -> Tensor:
@@ -48,10 +49,12 @@ def draw(given: Scales, problem: Problem, streams: Streams) -> Tensor:
     gram = problem.cache[key] + precision * s.mT @ s
     pull = (h + precision * x_t.flatten(1).double()) @ s
     state = problem.chain.get("scales")
-    sweeps = 1 if not prior.law.mixes else FIRST if state is None else EACH
+    sparse = prior.law.present < 1
+    sweeps = SPARSE if sparse else EACH
     if state is None:
+        sweeps = FIRST
         state = gibbs.start(prior.law, streams, s.shape[1], pull)
-    for _ in range(sweeps):
+    for _ in range(sweeps if prior.law.mixes or sparse else 1):  # of one Gaussian a draw is exact
         state = gibbs.sweep(state, prior.law, gram, pull, streams)
     problem.chain["scales"] = state
     return (state.u @ s.mT).to(x_t).reshape(x_t.shape)

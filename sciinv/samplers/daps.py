@@ -53,8 +53,8 @@ class DAPS(Sampler):
         conditional: Model of p(x0 | x_t): "auto" (the best that the prior carries, see
             `conditionals.best`), "mixture", "tweedie", "local", "spectral", "isotropic", "score",
             "published", "reverse", or an object of `sciinv.conditionals`.
-        kernel: Draw of p(x0 | x_t, y): "auto", "exact", "newton", "langevin", "hmc", "metropolis",
-            or an object of `sciinv.kernels`.
+        kernel: Draw of p(x0 | x_t, y): "auto", "exact", "newton", "modes", "langevin", "hmc",
+            "metropolis", or an object of `sciinv.kernels`.
         levels: Annealing levels; the prior's own if None, found by calibration on its own draws.
         sigma_max: Highest noise level, units of the image; the prior's own if None.
         sigma_min: Lowest; the prior's own if None.

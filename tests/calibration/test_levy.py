@@ -75,4 +75,7 @@ def test_the_rows_go_on_from_what_a_file_has(tmp_path, monkeypatch):
     file.write_text("\n".join(lines[:-1]) + "\n")
     benchmark_rows.levy_parts(file, 300)
     assert len(done) == 1
+    done.clear()
+    benchmark_rows.levy_parts(tmp_path / "one.jsonl", 200, ["Laplace"])
+    assert {law for law, _, _ in done} == {"Laplace"}
     assert len(file.read_text().splitlines()) == len(lines)

@@ -10,7 +10,6 @@ import torch
 from sciinv.calibration.benchmark.linear import Matrix
 from sciinv.errors import ConfigError, PriorError
 from sciinv.priors import Gaussian, ScaleMixture
-from sciinv.priors.scales import gibbs
 from sciinv.priors.scales.laws import BernoulliLaplace, Laplace, Normal, StudentT
 from sciinv.samplers import DAPS
 from sciinv.seeds import Streams
@@ -68,11 +67,6 @@ def test_a_gaussian_law_denoises_as_the_gaussian_prior_does():
     (g,) = torch.autograd.grad(prior(x, 0.5).square().sum(), x)
     (h,) = torch.autograd.grad(peer(x, 0.5).square().sum(), x)
     assert torch.allclose(g, h, atol=1e-10)
-
-
-def test_a_coefficients_partner_is_the_one_that_the_data_confuse_with_it():
-    gram = torch.tensor([[1.0, 0.2, 0.9], [0.2, 1.0, 0.1], [0.9, 0.1, 1.0]])
-    assert gibbs.partners(gram) == [2, 0, 0]
 
 
 def test_what_is_no_scale_mixture_is_refused():

@@ -48,6 +48,7 @@ LAWS: dict[str, Callable[[], Law]] = {
 }
 OPERATORS = ("identity", "deconvolution", "imputation", "Fourier")
 _BURN = 300  # sweeps of the reference before its draws are taken
+_BURN_SPARSE = 100  # where u is integrated out: no trend was seen from the 20th to the 300th
 _TOGETHER = 100  # signals whose chains are lanes of one
 
 
@@ -114,7 +115,7 @@ def reference(c: Cell, y: Tensor, draws: int, seed: int = 0) -> Tensor:
     rows = c.matrix @ s / c.sd
     gram, pull = rows.mT @ rows, ((y / c.sd) @ rows).expand(draws, -1)
     state = gibbs.start(law, streams, SAMPLES, pull)
-    for _ in range(_BURN):
+    for _ in range(_BURN if law.present >= 1 else _BURN_SPARSE):
         state = gibbs.sweep(state, law, gram, pull, streams)
     return state.u @ s.mT
 
@@ -241,8 +242,8 @@ def _each(
     """Yield the draws [draws, 64] of each signal and the calls they took; None after an error.
 
     The chains of a hundred signals are lanes of one where that is DAPS: the
-    streams, and so the draws to rounding, are those of one signal at a time, and a pair of sparse
-    coefficients is drawn for all lanes at once.
+    streams, and so the draws to rounding, are those of one signal at a time, and a sparse
+    coefficient is drawn for all lanes at once.
     """
     for first in range(0, len(data), _TOGETHER):
         part = data[first : first + _TOGETHER]

@@ -110,10 +110,13 @@ def suite(
     for name in ("the default", "particles, 50 levels"):
         yield from _coils(name, makers[name], full, draws)
     yield from _levy("the default", lambda p: DAPS(p, micro_batch=9), full)
-    for name in ("the default", "particles, 50 levels"):
+    makers["modes DAPS, 50 levels"] = lambda p: DAPS(
+        p, kernel="modes", levels=50, micro_batch=min(draws, 1000)
+    )
+    for name in ("the default", "modes DAPS, 50 levels", "particles, 50 levels"):
         yield from _bipsda(name, makers[name], full, draws)
     for kind in KINDS:
-        for name in ("particles, 50 levels", "tweedie DAPS, 50 levels"):
+        for name in ("particles, 50 levels", "tweedie DAPS, 50 levels", "modes DAPS, 50 levels"):
             for seed in range((20 if "particles" in name else 10) if full else 1):
                 yield (
                     "nonlinear",
