@@ -92,9 +92,9 @@ def residual_figure(residuals: Residuals) -> Figure:
     that.
     """
     with matplotlib.rc_context(STYLE):
-        panels = 2 if residuals.image is None else 3
-        figure = Figure(figsize=(4.5 * panels, 3.3), layout="constrained")
-        left, right, *more = figure.subplots(1, panels)
+        shares = [1.0, 1.0] if residuals.image is None else [1.0, 1.0, 0.8]
+        figure = Figure(figsize=(9.0 if len(shares) == 2 else 10.5, 3.3), layout="constrained")
+        left, right, *more = figure.subplots(1, len(shares), width_ratios=shares)
         if residuals.along is None:
             scale = {"vmin": 0, "vmax": 2, "cmap": "viridis"} if residuals.size else {
                 "vmin": -4, "vmax": 4, "cmap": "RdBu_r"}  # fmt: skip
