@@ -109,15 +109,32 @@ class SubsampledLinear(Subsampled, LinearPhysics):
         return self.A_adjoint(v)
 
 
-def independent_blocks(noise: Gaussian) -> Tensor | None:
+def choosable(noise: Likelihood, name: str, remedy: str) -> Gaussian:
+    """Return a noise of which some data can be taken.
+
+    Raises:
+        OperatorError: It is not Gaussian, or each lane has a covariance of its own.
+    """
+    if isinstance(noise, Gaussian) and (
+        noise.sd is not None or (noise.cholesky is not None and noise.cholesky.ndim == 2)
+    ):
+        return noise
+    raise OperatorError(
+        "Data can be chosen where their noise is Gaussian and the same for all lanes",
+        where=name,
+        expected="a standard deviation per datum, or one covariance",
+        got=type(noise).__name__,
+        remedy=remedy,
+    )
+
+
+def independent_blocks(noise: Gaussian) -> Tensor:
     """Return the number of each datum's block, [M]: data of different blocks are independent.
 
-    Blocks are the connected components of the covariance R = L Lᵀ: the closures of one scan of an
-    array, say, whose gains they share. None where each lane has a covariance of its own, or where
-    there is none.
+    Blocks are the connected components of the covariance R = L Lᵀ, one for all lanes: the closures
+    of one scan of an array, say, whose gains they share.
     """
-    if noise.cholesky is None or noise.cholesky.ndim != 2:
-        return None
+    assert noise.cholesky is not None
     factor = noise.cholesky.double().cpu()
     r = factor @ factor.mT
     sd = r.diagonal().sqrt()
@@ -134,21 +151,13 @@ def part_of(noise: Likelihood, keep: Tensor, name: str) -> Gaussian:
     """
     shape = keep.shape
     index = keep.flatten().nonzero()[:, 0]
-    blocks = independent_blocks(noise) if isinstance(noise, Gaussian) else None
-    if not isinstance(noise, Gaussian) or (noise.sd is None and blocks is None):
-        raise OperatorError(
-            "Data can be chosen where their noise is Gaussian and the same for all lanes",
-            where=name,
-            expected="a standard deviation per datum, or one covariance",
-            got=type(noise).__name__,
-            remedy="choose the data before the operator is built",
-        )
+    noise = choosable(noise, name, "choose the data before the operator is built")
     period = None if noise.period is None else noise.period.expand(shape).flatten()[index]
     if noise.sd is not None:
         sd = noise.sd if noise.sd.numel() == 1 else noise.sd.expand(shape).flatten()[index]
         return Gaussian(sd, period=period)
-    assert blocks is not None
     assert noise.cholesky is not None
+    blocks = independent_blocks(noise)
     torn = set(blocks[keep.flatten().cpu()].tolist()) & set(blocks[~keep.flatten().cpu()].tolist())
     if torn:
         raise OperatorError(

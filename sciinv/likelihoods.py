@@ -136,6 +136,18 @@ class Gaussian(Likelihood):
         """Return 1/sd² where one number is the noise of every component, else None."""
         return 1.0 / self.sd.to(like).square() if self.is_white else None
 
+    def deviations(self, like: Tensor) -> Tensor | None:
+        """Return the standard deviation of each component, [1, …] of a measurement [B, …].
+
+        None where each lane has a covariance of its own.
+        """
+        shape = (1, *like.shape[1:])
+        if self.sd is not None:
+            return self.sd.to(like).expand(shape)
+        if self.cholesky is None or self.cholesky.ndim != 2:
+            return None
+        return self.cholesky.to(like).square().sum(1).sqrt().reshape(shape)
+
     def difference(self, y: Tensor, u: Tensor) -> Tensor:
         """Return y − u, wrapped to the nearest turn where components live on a circle."""
         r = y - u

@@ -29,10 +29,11 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import likelihoods
-from sciinv.errors import ConfigError, DataError, OperatorError
+from sciinv.errors import ConfigError, DataError
 from sciinv.likelihoods import Gaussian
+from sciinv.noise import Scaled
 from sciinv.operators.base import declared
-from sciinv.operators.subsample import independent_blocks, subsample
+from sciinv.operators.subsample import choosable, independent_blocks, subsample
 from sciinv.samplers.base import Sampler
 from sciinv.seeds import Streams, stream_seed
 
@@ -107,7 +108,9 @@ def predictive_check(
     with torch.no_grad():
         u = torch.cat([physics.A(image[None]) for image in x])
         replicated = u + scale * noise.noise(u, streams)
-    sd = (_sd(noise, y) * scale.mean(0, keepdim=True)).expand_as(y)[out]
+    deviations = noise.deviations(y)
+    assert deviations is not None
+    sd = (deviations * scale.mean(0, keepdim=True)).expand_as(y)[out]
     period = None
     if noise.period is not None:
         period = noise.period.to(y).expand_as(y)[out].double().cpu().numpy()
@@ -116,24 +119,14 @@ def predictive_check(
     return Predictive(p, chi2, int(out.sum()), blocks, draws)
 
 
-def _sd(noise: Gaussian, y: Tensor) -> Tensor:
-    """Return the standard deviation of each datum, [1, …]."""
-    if noise.sd is not None:
-        return noise.sd.to(y).expand_as(y)
-    assert noise.cholesky is not None
-    return noise.cholesky.to(y).square().sum(1).sqrt().reshape(y.shape)
-
-
 def _scales(post: xr.Dataset, physics: Physics, y: Tensor) -> Tensor:
     """Return the scale of the noise of each draw, which was drawn with it, or 1; [draws, …]."""
-    ones = [1] * (y.ndim - 1)
     if "noise_scale" not in post:
-        return y.new_ones(1, *ones)
+        return y.new_ones(1, *(1,) * (y.ndim - 1))
     scale = torch.as_tensor(post["noise_scale"].values[:, 0]).to(y)
-    groups = getattr(physics, "noise_groups", None)
-    if scale.ndim == 1 or groups is None:
-        return scale.reshape(-1, *ones)
-    return scale[:, groups.to(y.device).expand(y.shape[1:])]
+    groups = None if scale.ndim == 1 else getattr(physics, "noise_groups", None)
+    index = None if groups is None else groups.to(y.device).expand(y.shape[1:])
+    return Scaled(_noise(physics), scale, index).factor(y.expand(len(scale), *y.shape[1:]))
 
 
 def left_out(
@@ -174,7 +167,6 @@ def left_out(
 def _blocks_out(noise: Gaussian, physics: Physics, y: Tensor, share: float, seed: int) -> Tensor:
     """Return which values [1, …] are left out where noise is correlated: whole blocks of it."""
     blocks = independent_blocks(noise)
-    assert blocks is not None
     # A single value among blocks (the total flux of an array) is the only one of its kind.
     several = (blocks.bincount() > 1).nonzero()[:, 0]
     chosen = _chosen(several, CORRELATED, physics, share, seed)
@@ -240,13 +232,5 @@ def conformal(
 
 
 def _noise(physics: Physics) -> Gaussian:
-    noise = likelihoods.of(physics)
-    if not isinstance(noise, Gaussian) or (noise.sd is None and independent_blocks(noise) is None):
-        raise OperatorError(
-            "Data can be left out where their noise is Gaussian and the same for all lanes",
-            where=type(physics).__name__,
-            expected="a standard deviation per datum, or one covariance",
-            got=type(noise).__name__,
-            remedy="judge the prior by its evidence or its draws (`sciinv compare`)",
-        )
-    return noise
+    remedy = "judge the prior by its evidence or its draws (`sciinv compare`)"
+    return choosable(likelihoods.of(physics), type(physics).__name__, remedy)

@@ -92,13 +92,7 @@ def _sd(physics: Any, y: Tensor) -> Tensor | None:
     noise = likelihoods.of(physics)
     if isinstance(noise, likelihoods.Poisson):
         return y.clamp_min(1.0).sqrt()  # of the counts themselves: nearly that of their expectation
-    if not isinstance(noise, Gaussian):
-        return None
-    if noise.sd is not None:
-        return noise.sd.to(y).expand_as(y)
-    if noise.cholesky is None or noise.cholesky.ndim != 2:
-        return None
-    return noise.cholesky.to(y).square().sum(1).sqrt().reshape(1, *y.shape[1:])
+    return noise.deviations(y) if isinstance(noise, Gaussian) else None
 
 
 def _normalised(physics: Any, y: Tensor, sd: Tensor, one: xr.Dataset, k: int) -> NDArray[Any]:
