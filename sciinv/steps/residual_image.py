@@ -22,6 +22,15 @@ def sampled_radius(mask: NDArray[np.bool_]) -> int:
     return radius
 
 
+def on_grid(
+    mask: NDArray[np.bool_], residual: NDArray[np.floating], empty: float = np.nan
+) -> NDArray[np.float64]:
+    """Return residuals […, sample] on the grid of k-space, `empty` where no sample is."""
+    out = np.full((*residual.shape[:-1], *mask.shape), empty)
+    out[..., mask] = residual
+    return out
+
+
 def folded(mask: NDArray[np.bool_], residual: NDArray[np.floating]) -> Folded | None:
     """Return √(Σ_coils |F⁻¹ r|² ÷ its expectation) of the middle of k-space; None without one.
 
@@ -38,9 +47,8 @@ def folded(mask: NDArray[np.bool_], residual: NDArray[np.floating]) -> Folded | 
     if residual.ndim != 3 or len(residual) != 2 or radius < LEAST:
         return None
     kept = _distance(mask)[mask] <= radius
-    values = np.where(kept & np.isfinite(residual), residual, 0.0)
-    grid = np.zeros((residual.shape[1], *mask.shape), dtype=complex)
-    grid[:, mask] = values[0] + 1j * values[1]
+    real, imaginary = on_grid(mask, np.where(kept & np.isfinite(residual), residual, 0.0), 0.0)
+    grid = real + 1j * imaginary
     shifted = np.fft.ifftshift(grid, axes=(-2, -1))
     image = np.fft.fftshift(np.fft.ifft2(shifted, norm="ortho"), axes=(-2, -1))
     expected = 2 * len(grid) * kept.sum() / mask.size

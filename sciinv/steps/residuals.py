@@ -15,7 +15,7 @@ from sciinv import likelihoods
 from sciinv.errors import SciinvError
 from sciinv.likelihoods import Gaussian
 from sciinv.plots.residuals import Folded, Residuals
-from sciinv.steps.residual_image import folded
+from sciinv.steps.residual_image import folded, on_grid
 from sciinv.uncertainty.neighbours import Neighbours, neighbours
 
 DRAWS = 16  # of which the mean square is taken: more change the figure by less than a line's width
@@ -47,10 +47,9 @@ def residuals_of(dataset: xr.Dataset, physics: Any, y: Tensor, one: xr.Dataset) 
     count = min(DRAWS, one.sizes["draw"])
     each = [_normalised(physics, y, sd, one, k) for k in range(count)]
     valid = torch.isfinite(sd).expand_as(y)[0].numpy()
-    first = np.where(valid, each[0], np.nan)
-    square = np.where(valid, np.mean([r**2 for r in each], axis=0), np.nan)
-    laid = _laid_out(dataset, physics, first, square, count)
     each = [np.where(valid, r, np.nan) for r in each]
+    square = np.mean([r**2 for r in each], axis=0)
+    laid = _laid_out(dataset, physics, each[0], square, count)
     if laid is None:
         return None
     return replace(
@@ -74,18 +73,11 @@ def _side_by_side(dataset: xr.Dataset, each: list[NDArray[Any]]) -> tuple[Neighb
     if "mask" in dataset and names[-1:] == ["sample"]:
         mask = dataset["mask"].values.astype(bool)
         rows, columns = (f"{d} samples" for d in dataset["mask"].dims[-2:])
-        return neighbours([_on_grid(mask, r) for r in each], {rows: -2, columns: -1})
+        return neighbours([on_grid(mask, r) for r in each], {rows: -2, columns: -1})
     if "trajectory" in dataset or {"u", "v"} <= set(dataset.variables) or each[0].ndim < 2:
         return ()
     axes = {_SIDE.get(d, f"{d} numbers"): k for k, d in zip((-2, -1), names[-2:], strict=True)}
     return neighbours(each, {name: k for name, k in axes.items() if name})
-
-
-def _on_grid(mask: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
-    """Return residuals [coil, part, sample] on the grid of k-space, NaN where none are."""
-    out = np.full((*residual.shape[:-1], *mask.shape), np.nan)
-    out[..., mask] = residual
-    return out
 
 
 def _sd(physics: Any, y: Tensor) -> Tensor | None:
