@@ -62,7 +62,6 @@ class Unknowns:
         reference: Image and parameters at which the move's line is taken; see `parameters`.
         rows: What the data see of an image where the parameters are drawn with the image integrated
             out; None where they are not. See `collapsed`.
-        why: How the parameters are drawn and the reason, a sentence.
         centre: Where the collapsed draw takes its metric, [B, P].
         log_step: Log of its step, [B].
     """
@@ -79,7 +78,6 @@ class Unknowns:
     together: bool = False
     reference: tuple[Tensor, Tensor] | None = None
     rows: SharedRows | None = None
-    why: str = ""
     centre: Tensor | None = None
     log_step: Tensor | None = None
 
@@ -116,13 +114,17 @@ class Unknowns:
         """Choose how the parameters are drawn, and say why."""
         few, why = collapsed.reason(self, self.nominal.linear)
         if few:
-            self.why = f"with the image integrated out, as {why}"
+            self._say(f"with the image integrated out, as {why}")
             return
         if self.theta.shape[1] > FEW:
             view = self.physics(self.theta)
             self.together = view.sensitivity(torch.zeros_like(like)) is not None
         how = "in a block with the image" if self.together else "by moves together with the image"
-        self.why = f"{how}, as {why}"
+        self._say(f"{how}, as {why}")
+
+    def _say(self, way: str) -> None:
+        """Keep how the parameters are drawn, and why, for the result's attributes."""
+        self.nominal.cache["unknowns drawn"] = way
 
     def begin(
         self, before: Tensor | None, moments: Moments, streams: Streams, level: Level
@@ -134,7 +136,7 @@ class Unknowns:
         """
         if self.rows is not None and not collapsed.applies(moments):
             self.rows = None
-            self.why = "by moves together with the image, as p(x0 | x_t) is no Gaussian"
+            self._say("by moves together with the image, as p(x0 | x_t) is no Gaussian")
         if self.rows is not None:
             return {"unknowns_acceptance": collapsed.draw(self, moments, streams, level)}
         if not self.together:

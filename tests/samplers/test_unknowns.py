@@ -192,7 +192,9 @@ def test_a_factor_of_the_operator_and_the_image_have_the_joint_posterior(true, p
         logs.append(evidence(y, b @ mean, b @ cov @ b.mT + SD**2 * eye) - 0.5 * (t / 0.2) ** 2)
         parts.append(posterior(y, b, cov, mean, SD))
     p, m, sd = moments(grid, logs)
-    sampler = samplers.DAPS(prior, levels=40, micro_batch=500)
+    # a collapsed draw is exact at any number of levels
+    levels = 6 if path == "collapsed" else 40
+    sampler = samplers.DAPS(prior, levels=levels, micro_batch=500)
     post = sampler.sample(y, physics, draws=500, seed=1)
     found = post["gain"].values
     # 500 draws: se 0.045 sd of the mean, 3.2 % of the sd
