@@ -38,8 +38,8 @@ FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
 # forgets slowly; there it is cheap.
 CAREFUL, MANY = 0.8, 4096
 # A move of so many parameters with the image answers each with a solve of its own; beyond, the
-# image and all of them are drawn by one, where the operator gives their derivatives. Few data need
-# neither (`collapsed`).
+# image and all of them are drawn by one, where the operator gives their derivatives: of maps in MRI
+# that is right and costs far less than `collapsed`, which takes the rest where the data are few.
 FEW = 4
 
 
@@ -111,14 +111,14 @@ class Unknowns:
 
     def _choose(self, like: Tensor) -> None:
         """Choose how the parameters are drawn, and say why."""
-        few, why = collapsed.reason(self, self.nominal.linear)
-        if few:
-            self._say(f"with the image integrated out, as {why}")
-            return
         if self.theta.shape[1] > FEW:
             view = self.physics(self.theta)
             self.together = view.sensitivity(torch.zeros_like(like)) is not None
-        how = "in a block with the image" if self.together else "by moves together with the image"
+        if self.together:
+            self._say("in a block with the image, as the operator gives their derivatives")
+            return
+        few, why = collapsed.reason(self, self.nominal.linear)
+        how = "with the image integrated out" if few else "by moves together with the image"
         self._say(f"{how}, as {why}")
 
     def _say(self, way: str) -> None:
