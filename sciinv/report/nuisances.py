@@ -69,7 +69,9 @@ def _unrolled(value: xr.DataArray) -> xr.DataArray:
     period = float(value.attrs.get("period", 0.0))
     if not period:
         return value
-    mean = np.angle(np.exp(2j * np.pi / period * value).mean("draw")) * period / (2 * np.pi)
+    turn = 2 * np.pi / period
+    sine, cosine = (value.copy(data=f(turn * value.values)) for f in (np.sin, np.cos))
+    mean = np.arctan2(sine.mean("draw"), cosine.mean("draw")) / turn
     apart = value - mean
     return mean + apart - period * np.round(apart / period)
 
