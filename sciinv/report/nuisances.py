@@ -72,8 +72,7 @@ def _unrolled(value: xr.DataArray) -> xr.DataArray:
     turn = 2 * np.pi / period
     sine, cosine = (value.copy(data=f(turn * value.values)) for f in (np.sin, np.cos))
     mean = np.arctan2(sine.mean("draw"), cosine.mean("draw")) / turn
-    apart = value - mean
-    return mean + apart - period * np.round(apart / period)
+    return value - period * ((value - mean) / period).round()
 
 
 def _under_a_width(stats: xr.Dataset) -> list[tuple[str, bool]]:
