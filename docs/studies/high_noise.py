@@ -5,7 +5,7 @@
     python docs/studies/high_noise.py errors mri FOLDER --seen    people trained on, other slices
     python docs/studies/high_noise.py errors mri FOLDER --before FILE    beside an earlier file
     python docs/studies/high_noise.py join mri EXPERT ABOVE ALONE FOLDER
-    python docs/studies/high_noise.py replace mri NETWORK ABOVE ALONE FOLDER --coarse ABOVE ALONE
+    python docs/studies/high_noise.py middle mri NETWORK ABOVE ALONE FOLDER --coarse ABOVE ALONE
     python docs/studies/high_noise.py heads mri PICTURE    whole heads of the whole prior
     python docs/studies/high_noise.py page mri PICTURE    whole heads of the expert alone
 
@@ -14,13 +14,12 @@ prints the root mean square error per pixel of the networks below the expert and
 prior, each divided by that of the best linear filter of the class (mean and two-dimensional
 spectrum of 384 images of people trained on); ± is its standard error over the images.
 `--seen` is what the levels of the blend are chosen on. `join` writes the expert of `sciinv train
-workflows/configs/train-mri-coarse.yaml` into data/priors/mri.safetensors, `replace` the network of
-train-mri-middle.yaml in the place of the one for high noise, with other levels of the expert's
-blend where `--coarse` gives them. Both measure the widths of the levels from ABOVE on anew, on the
-page of samples, which they draw again. `page` draws 64 whole
-images by the coarse expert alone, from the largest σ to the least that it serves, and shows its
-estimate there at half size: what is left for the networks below to draw is finer. `heads` draws
-them by the whole prior.
+workflows/configs/train-mri-coarse.yaml` into data/priors/mri.safetensors, `middle` the network of
+train-mri-middle.yaml between the expert and the one for high noise, with other levels of the
+expert's blend where `--coarse` gives them. Both measure the widths of the levels from ABOVE on
+anew, on the page of samples, which they draw again. `page` draws 64 whole images by the coarse
+expert alone, from the largest σ to the least that it serves, and shows its estimate there at half
+size: what is left for the networks below to draw is finer. `heads` draws them by the whole prior.
 One core, from the repository's root.
 """
 
@@ -50,13 +49,8 @@ OWN = {"mri": "head-crops", "ct": "discs"}  # at the size of the prior's trainin
 
 
 def below(prior: LearnedPrior) -> LearnedPrior:
-    """Return the prior without its coarse expert; weights are shared."""
-    out = LearnedPrior(prior.spec, prior.constants, train_shape=prior.train_shape,
-                       fixed_size=prior.shape is not None, high=prior.high_spec)  # fmt: skip
-    out.network = prior.network
-    if prior.high_spec is not None:
-        out.high = prior.high
-    return out
+    """Return the prior without the networks that were trained on people; weights are shared."""
+    return remade(prior, coarse=None, middle=None)
 
 
 def images(kind: str, source: object, count: int, block: int) -> Tensor:
@@ -121,7 +115,7 @@ def put(
     """Return the prior with the network of a file in its place, and the levels of the blends."""
     if role == "coarse":
         return join(prior, files.load(file), *levels)
-    out = with_network(prior, "high", files.load(file), *levels)
+    out = with_network(prior, "middle", files.load(file), *levels)
     if coarse is None:
         return out
     assert prior.coarse_spec is not None
@@ -186,14 +180,14 @@ if __name__ == "__main__":
     one.add_argument("--seen", action="store_true")
     one.add_argument("--images", type=int, default=48)
     one.add_argument("--before")
-    for command in ("join", "replace"):
+    for command in ("join", "middle"):
         two = what.add_parser(command)
         two.add_argument("name", choices=sorted(FAMILIES))
         two.add_argument("file")
         two.add_argument("above", type=float)
         two.add_argument("alone", type=float)
         two.add_argument("folder", nargs="?")
-        if command == "replace":
+        if command == "middle":
             two.add_argument("--coarse", type=float, nargs=2)
     for command in ("page", "heads"):
         three = what.add_parser(command)
@@ -209,7 +203,7 @@ if __name__ == "__main__":
     elif args.what == "heads":
         heads(args.name, args.picture, args.images)
     else:
-        role = "high" if args.what == "replace" else "coarse"
+        role = "middle" if args.what == "middle" else "coarse"
         coarse = getattr(args, "coarse", None)
         combine(args.name, role, args.file, (args.above, args.alone),
                 None if coarse is None else tuple(coarse), args.folder, args.above)  # fmt: skip

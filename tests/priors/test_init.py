@@ -100,6 +100,21 @@ def test_the_network_for_low_noise_is_replaced_alone(prior, tmp_path):
     assert torch.equal(out(x, 3 * out.scale), prior(x, 3 * out.scale))
 
 
+def test_a_network_between_two_others_is_blended_with_those_below(prior, tmp_path):
+    tuned = trained(tmp_path)
+    out = with_network(prior, "middle", tuned, 1.0, 4.0)
+    files.save(out, tmp_path / "new.safetensors")
+    again = files.load(tmp_path / "new.safetensors")
+    assert again.uppers() == [("high", HighSpec(HIGH, 1.5)), ("middle", HighSpec(HIGH, 1.0, 4.0))]
+    x = torch.rand(2, *KIND.shape, generator=torch.Generator().manual_seed(0))
+    # half of ln 4 above 1 the weight is a half; float32, values up to about 1
+    for sigma in (0.9, 2.0, 4.5):
+        s = sigma * prior.scale
+        w = {0.9: 0.0, 2.0: 0.5, 4.5: 1.0}[sigma]
+        expected = (1 - w) * prior(x, s) + w * tuned(x, s)
+        torch.testing.assert_close(again(x, s), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_levels_that_the_network_was_not_trained_on_are_refused(prior, tmp_path):
     tuned = trained(tmp_path)
     for role, levels in (("high", (0.4, 1.0)), ("high", (1.0, 0.8)), ("network", ())):

@@ -6,7 +6,7 @@ from typing import Any
 
 from sciinv.errors import PriorError
 from sciinv.priors.learned.network import LearnedPrior
-from sciinv.priors.learned.specs import HighSpec
+from sciinv.priors.learned.specs import UPPER, HighSpec
 
 
 def remade(prior: LearnedPrior, **changes: Any) -> LearnedPrior:
@@ -26,6 +26,7 @@ def remade(prior: LearnedPrior, **changes: Any) -> LearnedPrior:
         "units": prior.units,
         "name": prior.name,
         "high": prior.high_spec,
+        "middle": prior.middle_spec,
         "coarse": prior.coarse_spec,
         "widths": prior.widths,
         "local": prior.local,
@@ -35,7 +36,7 @@ def remade(prior: LearnedPrior, **changes: Any) -> LearnedPrior:
         "metadata": dict(prior.metadata),
     }
     out = LearnedPrior(**own | changes)
-    for role, argument in (("network", "spec"), ("high", "high"), ("coarse", "coarse")):
+    for role, argument in (("network", "spec"), *((role, role) for role in UPPER)):
         if argument not in changes and own[argument] is not None:
             setattr(out, role, getattr(prior, role))
     out.micro_batch = prior.micro_batch
@@ -68,25 +69,25 @@ def check_class(prior: LearnedPrior, trained: LearnedPrior) -> None:
 def with_network(
     prior: LearnedPrior, role: str, trained: LearnedPrior, above: float = 0.0, alone: float = 0.0
 ) -> LearnedPrior:
-    """Return the prior with another network for low or for high noise; the others are shared.
+    """Return the prior with another network in the place of one, or beside it; the rest is shared.
 
     Widths are carried over: they are those of the network before, and want to be measured anew.
 
     Args:
         prior: The prior.
-        role: "network" (the one for low σ) or "high".
+        role: "network" (the one for low σ), "high" or "middle".
         trained: A prior of the same class, of which the network for low σ is taken.
-        above: Least σ that a network "high" serves, units of u.
+        above: Least σ that an upper network serves, units of u.
         alone: σ from which it serves alone, see `bands`; 0: from `above` alone.
 
     Raises:
         PriorError: The classes differ, there is no such role, or the network was not trained on
             these levels.
     """
-    if role not in ("network", "high"):
+    if role not in ("network", "high", "middle"):
         raise PriorError(
             "A prior has no such network to replace",
-            expected="network, high",
+            expected="network, high, middle",
             got=role,
             remedy="a coarse expert is put in place by `sciinv.priors.learned.coarse.join`",
         )
@@ -105,8 +106,8 @@ def with_network(
     if role == "network":
         out = remade(prior, spec=trained.spec, metadata={**prior.metadata, "training": training})
     else:
-        high = HighSpec(trained.spec, above, alone)
-        out = remade(prior, high=high, metadata={**prior.metadata, "training_high": training})
+        changes: dict[str, Any] = {role: HighSpec(trained.spec, above, alone)}
+        out = remade(prior, metadata={**prior.metadata, f"training_{role}": training}, **changes)
     network = getattr(out, role)
     # copied, for the map of ln σ is kept to the levels served
     network.load_state_dict(trained.network.state_dict())

@@ -29,7 +29,8 @@ class TrainConfig:
             own run has a `sigma_min` from which it may serve, and the same family.
         high_above: σ from which it serves, units of u; 0: its `sigma_min`.
         init: Prior file from whose weights a fresh run starts; None: drawn from the seed.
-        init_network: Which of its networks: "network" (the one for low σ), "high" or "coarse".
+        init_network: Which of its networks: "network" (the one for low σ), "high", "middle" or
+            "coarse".
         nc: Feature channels of the network at its four scales.
         nb: Residual blocks per scale.
         patch: Side of the pixel blocks that are folded into channels.

@@ -148,14 +148,15 @@ def known_weights(config: TrainConfig, spec: NetworkSpec) -> dict[str, Tensor]:
     """
     assert config.init is not None
     prior = files.load(config.init)
-    found = getattr(prior, config.init_network, None)
-    if config.init_network not in ("network", "high", "coarse") or found is None:
+    roles = ("network", *(role for role, _ in prior.uppers()))
+    if config.init_network not in roles:
         raise PriorError(
             "The prior to start from has no such network",
             where=f"{config.init}: init_network",
-            expected=", ".join(n for n in ("network", "high", "coarse") if hasattr(prior, n)),
+            expected=", ".join(roles),
             got=config.init_network,
         )
+    found = getattr(prior, config.init_network)
     # blocks of another side need no other weights: the network then sees another scale
     same = replace(found.spec, coarse=spec.coarse) == spec
     if not same or found.sigma_data != config.sigma_data:
