@@ -92,7 +92,7 @@ def with_network(
             remedy="a coarse expert is put in place by `sciinv.priors.learned.coarse.join`",
         )
     check_class(prior, trained)
-    least = trained.constants.sigma_min
+    least = trained.constants.sigma_min / (1 if role == "network" else 2)  # as low as `loss` goes
     needed = prior.constants.sigma_min if role == "network" else above
     if least > needed or 0 < alone < above:
         raise PriorError(
