@@ -43,7 +43,7 @@ from sciinv.priors.widths import local, stationary
 
 REPO = Path(__file__).resolve().parents[2]
 SEED = 78  # no training's
-SIGMAS = (0.1, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0)
+SIGMAS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0)
 FAMILIES = {"mri": ("heads", "head-crops", "brains"), "ct": ("discs",)}
 OWN = {"mri": "head-crops", "ct": "discs"}  # at the size of the prior's training images
 
@@ -93,22 +93,25 @@ def ratios(
 
 
 @fixed_arithmetic()
-def errors(name: str, folder: str | None, seen: bool, count: int, before: str | None) -> None:
+def errors(
+    name: str, folder: str | None, seen: bool, count: int, before: str | None,
+    sigmas: tuple[float, ...], kinds: tuple[str, ...], filtered: int,
+) -> None:  # fmt: skip
     """Print the tables of one prior."""
     prior = files.load(REPO / f"data/priors/{name}.safetensors")
     first = {"before": files.load(before)} if before else {"below the expert": below(prior)}
     both = {**first, "now" if before else "with it": prior}
     sources: dict[str | None, object] = {}  # people are read once
-    for kind in FAMILIES[name]:
+    for kind in kinds or FAMILIES[name]:
         # the first two networks' class is made from one head alone
         where = f"{folder}/anat/colin27_ch2.nii.gz" if folder and kind == "brains" else folder
         if where not in sources:
             sources[where] = family(kind).source(where)
         source = sources[where]
-        known = images(kind, source, 384, 1)
+        known = images(kind, source, filtered, 1)
         x0 = images(kind, source, count, 2 if seen else 0)
         print(f"\n{kind}, {count} images {tuple(x0.shape[1:])}", flush=True)
-        ratios(both, x0, known, SIGMAS)
+        ratios(both, x0, known, sigmas)
 
 
 def put(
@@ -138,14 +141,14 @@ def combine(
     files.save(prior, path, storage=torch.float16)
     prior = files.load(path)  # widths are those of the weights as stored
     kind = family(OWN[name])
-    c, least = prior.constants, prior.scale * least
+    c, above = prior.constants, prior.scale * least
     x0 = c.offset + c.scale * images(kind.name, kind.source(folder), 96, 2)
     assert prior.widths is not None
     assert prior.local is not None
-    prior.widths = stationary.remeasured(prior.widths, prior, x0, least, seed=SEED)
+    prior.widths = stationary.remeasured(prior.widths, prior, x0, above, seed=SEED)
     own = evaluation.unconditional(prior, 64, prior.train_shape, seed=SEED)
     evaluation.picture(own, path.with_name(f"{name}-samples.png"))
-    prior.local = local.refitted(prior.local, prior, own, least, count=96, seed=SEED)
+    prior.local = local.refitted(prior.local, prior, own, above, count=96, seed=SEED)
     prior.metadata["local_above"] = {"sigma": least, "images": len(own), "seed": SEED}
     files.save(prior, path, storage=torch.float16)
     print("\n".join(evaluation.uppers(prior)))
@@ -183,6 +186,9 @@ if __name__ == "__main__":
     one.add_argument("--seen", action="store_true")
     one.add_argument("--images", type=int, default=48)
     one.add_argument("--before")
+    one.add_argument("--sigmas", type=float, nargs="+", default=SIGMAS)
+    one.add_argument("--families", nargs="+", default=())
+    one.add_argument("--filter", type=int, default=384, help="images of the filter's spectrum")
     for command in ("join", "middle"):
         two = what.add_parser(command)
         two.add_argument("name", choices=sorted(FAMILIES))
@@ -200,7 +206,8 @@ if __name__ == "__main__":
             three.add_argument("--images", type=int, default=64)
     args = words.parse_args()
     if args.what == "errors":
-        errors(args.name, args.folder, args.seen, args.images, args.before)
+        errors(args.name, args.folder, args.seen, args.images, args.before, tuple(args.sigmas),
+               tuple(args.families), args.filter)  # fmt: skip
     elif args.what == "page":
         page(args.name, args.picture)
     elif args.what == "heads":
