@@ -174,7 +174,7 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
                 expected="deepinv.models.DRUNet with preconditioning 'edm'",
                 got=" with ".join(map(str, kind)),
             )
-        uppers = {role: _upper(header.pop(role, None)) for role in UPPER}
+        uppers: dict[str, Any] = {role: _upper(header.pop(role, None)) for role in UPPER}
         return LearnedPrior(
             _spec(network),
             Preconditioning(**edm),
