@@ -15,7 +15,7 @@ prior, each divided by that of the best linear filter of the class (mean and two
 spectrum of 384 images of people trained on); ± is its standard error over the images.
 `--seen` is what the levels of the blend are chosen on. `join` writes the expert of `sciinv train
 workflows/configs/train-mri-coarse.yaml` into data/priors/mri.safetensors, `middle` the network of
-train-mri-middle.yaml between the expert and the one for high noise, with other levels of the
+train-mri-middle.yaml between the expert and the one for low σ, with other levels of the
 expert's blend where `--coarse` gives them. Both measure the widths of the levels from ABOVE on
 anew, on the page of samples, which they draw again. `page` draws 64 whole images by the coarse
 expert alone, from the largest σ to the least that it serves, and shows its estimate there at half
@@ -122,6 +122,9 @@ def put(
     if role == "coarse":
         return join(prior, files.load(file), *levels)
     out = with_network(prior, "middle", files.load(file), *levels)
+    # what the network for high noise would still have a small share in, the one below it takes
+    known = {k: v for k, v in out.metadata.items() if k != "training_high"}
+    out = remade(out, high=None, metadata=known)
     if coarse is None:
         return out
     assert prior.coarse_spec is not None
