@@ -127,7 +127,9 @@ class Declared:
     def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """Return θ ↦ A_θ x of fixed images x [B, C, H, W] at parameters θ [B, P].
 
-        Override it where a part of A_θ x does not depend on θ, which is then computed once.
+        Override it where a part of A_θ x does not depend on θ, which is then computed once. What it
+        returns may also take θ [B, P] for K·B images, where image k·B + b meets θ_b: that is used
+        where it works.
         """
         at = self.at
         assert at is not None

@@ -102,10 +102,18 @@ class Visibilities(Declared, LinearPhysics):
         return ArrayAt(self, self.gains, theta)
 
     def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return θ ↦ g_a g_b* V of fixed images, with V computed once."""
+        """Return θ ↦ g_a g_b* V of fixed images, with V computed once.
+
+        Of K·B images θ may have B rows: image k·B + b then has the gains b.
+        """
         vis, gains = self.A(x), self.gains
         assert gains is not None
-        return lambda theta: corrupted(vis, gains.factors(theta))
+
+        def predict(theta: Tensor) -> Tensor:
+            each = vis.unflatten(0, (-1, len(theta)))
+            return corrupted(each, gains.factors(theta)).flatten(0, 1)
+
+        return predict
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return the visibilities [B, 2, N] of images [B, 1, H, W]."""

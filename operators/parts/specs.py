@@ -86,6 +86,8 @@ class Unknown:
         dim: Where there are several values: what one belongs to, e.g. "detector".
         size: For a parameter of `at` with several values, all of this prior: their number; they
             are neighbouring columns of theta. None: one value.
+        period: For a parameter of `at` whose values count modulo a period, as a phase's do: the
+            period. A is then the same at θ and θ + period. 0: none.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Unknown:
     groups: Tensor | None = None
     dim: str = "group"
     size: int | None = None
+    period: float = 0.0
 
     def __post_init__(self) -> None:
         if not (_number(self.sd) > 0 and math.isfinite(_number(self.mean))):

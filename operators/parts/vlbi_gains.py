@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,8 +59,8 @@ class Gains:
         sizes = {"gain_log_amplitude": self.count, "gain_phase": len(self.free)}
         units = {"gain_log_amplitude": "1", "gain_phase": "rad"}
         self.unknowns = tuple(
-            Unknown(name, 0.0, sds[name], units[name], dim=f"{name}_of",
-                    size=sizes[name])
+            Unknown(name, 0.0, sds[name], units[name], dim=f"{name}_of", size=sizes[name],
+                    period=2 * math.pi if name == "gain_phase" else 0.0)
             for name in KNOWN
             if name in sds
         )  # fmt: skip
@@ -78,10 +79,11 @@ class Gains:
 
 
 def corrupted(vis: Tensor, factors: tuple[Tensor, Tensor], *, transpose: bool = False) -> Tensor:
-    """Return visibilities [B, 2, N] times complex factors, or times their conjugates."""
+    """Return visibilities [..., B, 2, N] times complex factors [B, N], or their conjugates."""
     re, im = (f.to(vis) for f in factors)
     im = -im if transpose else im
-    return torch.stack([vis[:, 0] * re - vis[:, 1] * im, vis[:, 0] * im + vis[:, 1] * re], 1)
+    a, b = vis.unbind(-2)
+    return torch.stack([a * re - b * im, a * im + b * re], -2)
 
 
 class ArrayAt(Declared, LinearPhysics):

@@ -1,8 +1,9 @@
 """Noise scale and instrument parameters of a chain, drawn at each level beside x0.
 
-Given x_t the level's target is p(x0 | x_t) p(θ) p(s) p(y | x0, θ, s). After x0 | x_t, θ, s, y:
+Given x_t the level's target is p(x0 | x_t) p(θ) p(s) p(y | x0, θ, s). Beside x0 | x_t, θ, s, y:
 
-    θ   a move of image and parameters together, see `parameters`
+    θ   where the data are few: from p(θ | x_t, y, s), before x0 is drawn given it, see `collapsed`;
+        else a move of image and parameters together, see `parameters`, or a block, see `joint`
     b   offsets by group, marginalised in x0's draw, from their Gaussian given x0
     s   s² | x0, y ~ Inv-Gamma
 """
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.errors import OperatorError
-from sciinv.kernels import joint, parameters
+from sciinv.kernels import collapsed, joint, parameters
 from sciinv.kernels.base import Draw, Level
+from sciinv.kernels.rows import SharedRows
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
 from sciinv.operators.base import Operator, Unknown, declared
@@ -36,9 +38,8 @@ FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
 # forgets slowly; there it is cheap.
 CAREFUL, MANY = 0.8, 4096
 # A move of so many parameters with the image answers each with a solve of its own; beyond, the
-# image and all of them are drawn by one, where the operator gives their derivatives. (Station
-# gains, which bend the data far more than their noise, were no better for it: on 3 problems 68 and
-# 67 % of intervals held where the move has 80 and 73 %.)
+# image and all of them are drawn by one, where the operator gives their derivatives: of maps in MRI
+# that is right and costs far less than `collapsed`, which takes the rest where the data are few.
 FEW = 4
 
 
@@ -58,6 +59,10 @@ class Unknowns:
         chi2: χ² of the draw with the declared noise and the instrument as drawn, [B].
         together: Whether the parameters are drawn in a block with the image; see `FEW`.
         reference: Image and parameters at which the move's line is taken; see `parameters`.
+        rows: What the data see of an image where the parameters are drawn with the image integrated
+            out; None where they are not. See `collapsed`.
+        centre: Where the collapsed draw takes its metric, [B, P].
+        log_step: Log of its step, [B].
     """
 
     nominal: Problem
@@ -71,6 +76,9 @@ class Unknowns:
     chi2: Tensor | None = None
     together: bool = False
     reference: tuple[Tensor, Tensor] | None = None
+    rows: SharedRows | None = None
+    centre: Tensor | None = None
+    log_step: Tensor | None = None
 
     @classmethod
     def start(cls, problem: Problem, noise: str, like: Tensor) -> Unknowns | None:
@@ -97,18 +105,39 @@ class Unknowns:
             scale = torch.ones(len(like), *groups, dtype=torch.float64, device=like.device)
             scaled(problem.likelihood, scale, index)  # refuses what has no scale
         made = cls(problem, tuple(like.shape[1:]), entering, theta, tuple(offsets), scale, index)
-        if theta.shape[1] > FEW:
-            made.together = made.physics(theta).sensitivity(torch.zeros_like(like)) is not None
+        if entering:
+            made._choose(like)
         return made
+
+    def _choose(self, like: Tensor) -> None:
+        """Choose how the parameters are drawn, and say why."""
+        if self.theta.shape[1] > FEW:
+            view = self.physics(self.theta)
+            self.together = view.sensitivity(torch.zeros_like(like)) is not None
+        if self.together:
+            self._say("in a block with the image, as the operator gives their derivatives")
+            return
+        few, why = collapsed.reason(self, self.nominal.linear)
+        how = "with the image integrated out" if few else "by moves together with the image"
+        self._say(f"{how}, as {why}")
+
+    def _say(self, way: str) -> None:
+        """Keep how the parameters are drawn, and why, for the result's attributes."""
+        self.nominal.cache["unknowns drawn"] = way
 
     def begin(
         self, before: Tensor | None, moments: Moments, streams: Streams, level: Level
     ) -> dict[str, Tensor]:
-        """Draw many parameters together with an image, before x0 is drawn given them.
+        """Draw parameters that come before x0: with the image integrated out, or in a block.
 
         Returns:
-            "unknowns_acceptance", [B], where there are many.
+            "unknowns_acceptance", [B], where they do.
         """
+        if self.rows is not None and not collapsed.applies(moments):
+            self.rows = None
+            self._say("by moves together with the image, as p(x0 | x_t) is no Gaussian")
+        if self.rows is not None:
+            return {"unknowns_acceptance": collapsed.draw(self, moments, streams, level)}
         if not self.together:
             return {}
         early = level.progress < EARLY
@@ -131,7 +160,7 @@ class Unknowns:
             careful: Whether the scale of the noise that this level draws may be handed out.
         """
         physics = self.physics(self.theta if theta is None else theta) if self.parameters else None
-        problem = self.nominal.altered(self._likelihood(temper), physics)
+        problem = self.nominal.altered(self.likelihood(temper), physics)
         # An unfinished solve of N data leaves a misfit that reads as noise: √(2N) is what Σ e²
         # scatters by. A parameter may hang on a single nat.
         n = problem.y[0].numel()
@@ -151,7 +180,8 @@ class Unknowns:
         predict = self.nominal.physics.predictions(x)
         return lambda theta: predict(theta.to(self.nominal.y))
 
-    def _likelihood(self, temper: float = 1.0) -> Likelihood:
+    def likelihood(self, temper: float = 1.0) -> Likelihood:
+        """Return the likelihood at the noise drawn last, its variance times `temper`."""
         likelihood = self.nominal.likelihood
         if self.scale is not None or temper != 1.0:
             s = self.scale if self.scale is not None else self.theta.new_ones(len(self.theta))
@@ -182,7 +212,7 @@ class Unknowns:
         # A tempered level is drawn with noise that is raised on purpose.
         temper = draw.temperature
         x0, stats = draw.x0, dict(draw.stats)
-        if self.parameters and not self.together:
+        if self.parameters and not self.together and self.rows is None:
             early = level.progress < EARLY
             x0, stats["unknowns_acceptance"] = parameters.move(
                 self, x0, moments, streams, temper, early
@@ -206,6 +236,9 @@ class Unknowns:
             self.values["noise_scale"] = self.scale
         sizes = [parameter.size or 1 for parameter in self.parameters]
         for parameter, value in zip(self.parameters, self.theta.split(sizes, 1), strict=True):
+            if parameter.period:  # handed out within half a period of the prior's mean
+                turns = torch.round((value - parameter.mean) / parameter.period)
+                value = value - parameter.period * turns
             self.values[parameter.name] = value[:, 0] if parameter.size is None else value
         self.chi2 = self.nominal.likelihood.chi2(u, y)
         return Draw(x0, stats)

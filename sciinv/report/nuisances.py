@@ -37,7 +37,7 @@ def sentences(stats: xr.Dataset) -> list[tuple[str, bool]]:
     for name, value in stats.data_vars.items():
         if not value.attrs.get("unknown"):
             continue
-        low, middle, high = value.quantile([0.05, 0.5, 0.95], "draw").values
+        low, middle, high = _unrolled(value).quantile([0.05, 0.5, 0.95], "draw").values
         units = str(value.attrs.get("units", "1"))
         units = "" if units == "1" else f" {units}"
         called = label(str(name))
@@ -62,6 +62,17 @@ def sentences(stats: xr.Dataset) -> list[tuple[str, bool]]:
             )
         out.append((text + doubt, bool(doubt)))
     return [*out, *_under_a_width(stats)]
+
+
+def _unrolled(value: xr.DataArray) -> xr.DataArray:
+    """Return values that count modulo a period within half of it from their circular mean."""
+    period = float(value.attrs.get("period", 0.0))
+    if not period:
+        return value
+    turn = 2 * np.pi / period
+    sine, cosine = (value.copy(data=f(turn * value.values)) for f in (np.sin, np.cos))
+    mean = np.arctan2(sine.mean("draw"), cosine.mean("draw")) / turn
+    return value - period * ((value - mean) / period).round()
 
 
 def _under_a_width(stats: xr.Dataset) -> list[tuple[str, bool]]:

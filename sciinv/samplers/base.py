@@ -190,7 +190,8 @@ class Sampler(Reconstructor):
             the kernel's own. Unknowns that are drawn are variables of their own names, [draw, item]
             or [draw, item, group]; χ² is then that of the instrument as drawn, and "noise_scale"²
             is what it is compared with. Where impossible draws are drawn anew
-            (`samplers.outliers`): "tries" and "failed", 1 for a draw that is none.
+            (`samplers.outliers`): "tries" and "failed", 1 for a draw that is none. The attribute
+            "unknowns_drawn" says how parameters of the operator were drawn, and why so.
 
         Raises:
             OperatorError: y or the prior's image do not match the operator, or y is not finite.
@@ -254,7 +255,11 @@ class Sampler(Reconstructor):
                     images[number, row] = x0[lane]
                     for key, value in values.items():
                         stats.setdefault(key, {})[number, row] = value[lane]
-        return as_dataset(images, stats, numbers, items, physics, self.about(seed))
+        assert problem is not None
+        about = self.about(seed)
+        if (way := problem.cache.get("unknowns drawn")) is not None:
+            about["unknowns_drawn"] = way
+        return as_dataset(images, stats, numbers, items, physics, about)
 
     def _group(
         self,

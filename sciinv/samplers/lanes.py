@@ -77,6 +77,9 @@ def _declared_unknowns(physics: Operator) -> dict[str, tuple[str, dict[str, Any]
         )
     }
     for u in physics.unknowns:
-        attrs = {"units": u.units, "prior_mean": u.mean, "prior_sd": u.sd, "unknown": 1}
+        attrs: dict[str, Any] = {"units": u.units, "prior_mean": u.mean, "prior_sd": u.sd}
+        attrs["unknown"] = 1
+        if u.period:
+            attrs["period"] = u.period
         known[u.name] = (u.dim, attrs)
     return known

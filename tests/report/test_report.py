@@ -314,6 +314,15 @@ def test_noise_as_found_is_a_doubt_where_it_may_hide_an_effect_or_a_unit(scale, 
     assert (warns, words in text) == (doubt, True)
 
 
+def test_a_phase_on_both_sides_of_half_a_turn_has_a_narrow_interval():
+    values = np.pi + 0.1 * np.random.default_rng(0).normal(size=400)
+    values -= 2 * np.pi * np.round(values / (2 * np.pi))  # half of them near −π
+    data = xr.Dataset({"phase": ("draw", values, {"unknown": 1, "period": 2 * np.pi})})
+    ((text, _),) = nuisances.sentences(data)
+    low, high = (float(w.replace("−", "-")) for w in text.split("from ")[1][:-2].split(" to "))
+    assert high - low == pytest.approx(3.29 * 0.1, rel=0.15)  # 400 draws: 5 standard errors
+
+
 @pytest.mark.parametrize(("sd", "told"), [(0.02, True), (0.05, False)])
 def test_many_values_are_told_beside_what_was_known_of_them(sd, told):
     values = 0.05 * np.random.default_rng(0).normal(size=(400, 12)) * sd / 0.05
