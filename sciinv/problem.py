@@ -100,11 +100,12 @@ class Problem:
         weights = None if self.rows is not None else self.likelihood.weights(u[:1])
         if weights is None:
             return physics.A_adjoint_A, None, None
-        if "products" not in self.cache:
+        key = "products", u.dtype, u.device
+        if key not in self.cache:
             # a device is kept waiting by many small products, and is fast at large ones
             rough = physics.rough(weights[0]) if u.device.type == "cpu" else None
-            self.cache["products"] = physics.normal(weights[0]), rough
-        normal, rough = self.cache["products"]
+            self.cache[key] = physics.normal(weights[0]), rough
+        normal, rough = self.cache[key]
         if normal is None:
             return physics.A_adjoint_A, None, None
         return normal, rough, weights[1]
