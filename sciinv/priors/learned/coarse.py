@@ -9,7 +9,7 @@ is, to the bit.
 from __future__ import annotations
 
 from sciinv.errors import PriorError
-from sciinv.priors.learned.copies import remade
+from sciinv.priors.learned.copies import check_class, remade
 from sciinv.priors.learned.network import LearnedPrior
 from sciinv.priors.learned.specs import HighSpec
 
@@ -26,21 +26,7 @@ def join(prior: LearnedPrior, expert: LearnedPrior, above: float, alone: float) 
     Raises:
         PriorError: The two differ in channels, size or units, or the levels are not in order.
     """
-    for what, a, b in (
-        ("channels", prior.channels, expert.channels),
-        ("unit", prior.units, expert.units),
-        ("offset and scale", (prior.offset, prior.scale), (expert.offset, expert.scale)),
-        ("root mean square", prior.constants.sigma_data, expert.constants.sigma_data),
-        ("fixed size", prior.shape, expert.shape),
-    ):
-        if a != b:
-            raise PriorError(
-                "The expert's images are not those of the prior",
-                where=what,
-                expected=a,
-                got=b,
-                remedy="train the expert on the same class, with the same sigma_data",
-            )
+    check_class(prior, expert)
     least, most = expert.constants.sigma_min, prior.constants.sigma_max
     if not least <= above <= alone <= most:
         raise PriorError(

@@ -164,9 +164,7 @@ def _stretches(training: dict[str, Any]) -> str:
 def uppers(prior: LearnedPrior) -> list[str]:
     """Return the card's rows on the networks that serve the high noise levels."""
     rows = []
-    for spec, role in ((prior.high_spec, "high"), (prior.coarse_spec, "coarse")):
-        if spec is None:
-            continue
+    for role, spec in prior.uppers():
         network, t = spec.network, prior.metadata[f"training_{role}"]
         parameters = sum(p.numel() for p in getattr(prior, role).parameters())
         seen = [f"{network.patch} × {network.patch} pixels folded"] * (network.patch > 1)

@@ -28,6 +28,8 @@ _PLACES = (
     "source",
     "high",
     "high_above",
+    "init",
+    "init_network",
     "checkpoints",
     "output",
     "name",
@@ -66,6 +68,11 @@ def prior_of(config: TrainConfig, state: State, kind: Family) -> LearnedPrior:
             "data": {"family": kind.name, "summary": kind.summary, "licence": kind.licence},
             "training": {
                 **{k: v for k, v in asdict(config).items() if k not in _PLACES},
+                **(
+                    {"started_from": f"{Path(config.init).name}: {config.init_network}"}
+                    if config.init
+                    else {}
+                ),
                 "steps": state.step,
                 "images": state.images,
                 "stretches": state.stretches,

@@ -12,6 +12,7 @@ from safetensors.torch import save as serialize
 
 from sciinv.errors import PriorError
 from sciinv.priors.learned.network import HighSpec, LearnedPrior, NetworkSpec, Preconditioning
+from sciinv.priors.learned.specs import UPPER
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
 
@@ -73,7 +74,7 @@ def load(
             remedy="load it with the version of sciinv that wrote it, or train it again",
         )
     prior = _build(path, header)
-    wanted = prior.state_dict()  # network.… and, where there are such, high.… and coarse.…
+    wanted = prior.state_dict()  # network.… and, where there are such, high.…, middle.…, coarse.…
     widths = {k: v for k, v in tensors.items() if k.startswith("widths.")}
     found = {k: v for k, v in tensors.items() if k in wanted}
     local = {k: v for k, v in tensors.items() if k.startswith("local.")}
@@ -173,7 +174,7 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
                 expected="deepinv.models.DRUNet with preconditioning 'edm'",
                 got=" with ".join(map(str, kind)),
             )
-        high, coarse = (_upper(header.pop(k, None)) for k in ("high", "coarse"))
+        uppers: dict[str, Any] = {role: _upper(header.pop(role, None)) for role in UPPER}
         return LearnedPrior(
             _spec(network),
             Preconditioning(**edm),
@@ -181,8 +182,7 @@ def _build(path: Path, header: dict[str, Any]) -> LearnedPrior:
             fixed_size=header.pop("fixed_size"),
             units=header.pop("units"),
             name=header.pop("name"),
-            high=high,
-            coarse=coarse,
+            **uppers,
             inflate=float(header.pop("inflate", 1.0)),
             levels=int(header.pop("levels", LearnedPrior.levels)),
             local_inflate=float(header.pop("local_inflate", LearnedPrior.local_inflate)),

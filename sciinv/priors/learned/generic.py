@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -93,14 +94,15 @@ def complex_of(prior: LearnedPrior, phase: bool = True) -> LearnedPrior:
                          got=f"{prior.spec.channels} channels",
                          remedy="take a prior of real images")  # fmt: skip
 
-    def both(spec: HighSpec | None) -> HighSpec | None:
-        return spec and replace(spec, network=replace(spec.network, channels=2, apart=True))
+    def both(spec: HighSpec) -> HighSpec:
+        return replace(spec, network=replace(spec.network, channels=2, apart=True))
+
+    uppers: dict[str, Any] = {role: both(spec) for role, spec in prior.uppers()}
 
     out = LearnedPrior(
         replace(prior.spec, channels=2, apart=True, phase=phase),
         prior.constants,
-        high=both(prior.high_spec),
-        coarse=both(prior.coarse_spec),
+        **uppers,
         train_shape=(2, *prior.train_shape[1:]),
         units=prior.units,
         name=f"{prior.name}-complex",
@@ -110,10 +112,9 @@ def complex_of(prior: LearnedPrior, phase: bool = True) -> LearnedPrior:
         metadata={k: v for k, v in prior.metadata.items() if k not in ("local", "calibration")},
     )
     out.network.load_state_dict(prior.network.state_dict())
-    for role, spec in (("high", prior.high_spec), ("coarse", prior.coarse_spec)):
-        if spec is not None:
-            upper = getattr(out, role)
-            upper.load_state_dict(getattr(prior, role).state_dict())
-            if spec.network.linear:  # each part has half of the power
-                upper.linear.spectrum -= math.log(2)
+    for role, spec in prior.uppers():
+        upper = getattr(out, role)
+        upper.load_state_dict(getattr(prior, role).state_dict())
+        if spec.network.linear:  # each part has half of the power
+            upper.linear.spectrum -= math.log(2)
     return out

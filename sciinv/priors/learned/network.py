@@ -27,7 +27,7 @@ from sciinv.priors.learned.planes import (
     turn,
     unit,
 )
-from sciinv.priors.learned.specs import HighSpec, NetworkSpec, Preconditioning
+from sciinv.priors.learned.specs import UPPER, HighSpec, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
 
@@ -200,7 +200,8 @@ class LearnedPrior(Prior):
         units: Unit of a pixel value.
         name: Name of the prior.
         high: A second network for high noise levels, or None.
-        coarse: A third one above that, which sees the image's coarse structure alone, or None.
+        middle: A third one above that, or None.
+        coarse: A last one above that, which sees the image's coarse structure alone, or None.
         widths: Fitted widths of p(x0 | x_t) in physical units, or None.
         local: Fitted local widths, in physical units, or None.
         inflate: Factor on the fitted variances, found by calibration.
@@ -222,6 +223,7 @@ class LearnedPrior(Prior):
         units: str = "",
         name: str = "prior",
         high: HighSpec | None = None,
+        middle: HighSpec | None = None,
         coarse: HighSpec | None = None,
         widths: FittedWidths | None = None,
         local: LocalWidths | None = None,
@@ -234,11 +236,10 @@ class LearnedPrior(Prior):
         self.spec, self.constants = spec, constants
         c = constants
         self.network = EDMNetwork(spec, c.sigma_data, (c.sigma_min / 2, c.sigma_max * 2))
-        self.high_spec, self.coarse_spec = high, coarse
-        for upper, role in ((high, "high"), (coarse, "coarse")):
-            if upper is not None:
-                ends = (upper.above / 2, c.sigma_max * 2)
-                setattr(self, role, EDMNetwork(upper.network, c.sigma_data, ends))
+        self.high_spec, self.middle_spec, self.coarse_spec = high, middle, coarse
+        for role, upper in self.uppers():
+            ends = (upper.above / 2, c.sigma_max * 2)
+            setattr(self, role, EDMNetwork(upper.network, c.sigma_data, ends))
         self.channels = spec.channels
         self.train_shape = (int(train_shape[0]), int(train_shape[1]), int(train_shape[2]))
         self.shape = self.train_shape if fixed_size else None
@@ -287,11 +288,15 @@ class LearnedPrior(Prior):
         `seen` is σ too, where it can be looked at without a wait.
         """
         out = partial(self.network, u, sigma)
-        for spec, name in ((self.high_spec, "high"), (self.coarse_spec, "coarse")):
-            if spec is not None:
-                upper = partial(getattr(self, name), u, sigma)
-                out = partial(served, out, upper, sigma, seen, spec)
+        for role, spec in self.uppers():
+            upper = partial(getattr(self, role), u, sigma)
+            out = partial(served, out, upper, sigma, seen, spec)
         return out()
+
+    def uppers(self) -> list[tuple[str, HighSpec]]:
+        """Return the networks above the one for low σ that there are, rising: (role, levels)."""
+        found = ((role, getattr(self, f"{role}_spec")) for role in UPPER)
+        return [(role, spec) for role, spec in found if spec is not None]
 
     def describe(self) -> dict[str, Any]:
         """Return what a file must say to build this prior again (JSON types only)."""
@@ -305,8 +310,7 @@ class LearnedPrior(Prior):
             "inflate": self.inflate,
             "levels": self.levels,
             "local_inflate": self.local_inflate,
-            **({} if self.high_spec is None else {"high": asdict(self.high_spec)}),
-            **({} if self.coarse_spec is None else {"coarse": asdict(self.coarse_spec)}),
+            **{role: asdict(spec) for role, spec in self.uppers()},
             **self.metadata,
         }
 

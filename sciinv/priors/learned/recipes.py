@@ -28,6 +28,9 @@ class TrainConfig:
         high: Prior file of a network for high σ, which joins this one when it is exported: its
             own run has a `sigma_min` from which it may serve, and the same family.
         high_above: σ from which it serves, units of u; 0: its `sigma_min`.
+        init: Prior file from whose weights a fresh run starts; None: drawn from the seed.
+        init_network: Which of its networks: "network" (the one for low σ), "high", "middle" or
+            "coarse".
         nc: Feature channels of the network at its four scales.
         nb: Residual blocks per scale.
         patch: Side of the pixel blocks that are folded into channels.
@@ -70,6 +73,8 @@ class TrainConfig:
     source: str | None = None
     high: str | None = None
     high_above: float = 0.0
+    init: str | None = None
+    init_network: str = "network"
     nc: tuple[int, int, int, int] = (32, 64, 128, 128)
     nb: int = 2
     patch: int = 2

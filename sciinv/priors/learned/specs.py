@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UPPER = ("high", "middle", "coarse")  # the networks above the one for low σ, in rising order
+
 
 @dataclass(frozen=True)
 class NetworkSpec:

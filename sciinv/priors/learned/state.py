@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sciinv.errors import PriorError
+from sciinv.priors.learned import files
 from sciinv.priors.learned.network import EDMNetwork, NetworkSpec
 from sciinv.priors.learned.precision import chosen
 from sciinv.priors.learned.recipes import TrainConfig
@@ -121,7 +122,10 @@ def spec_of(config: TrainConfig, kind: Family) -> NetworkSpec:
 
 
 def start(config: TrainConfig, kind: Family) -> State:
-    """Return a fresh state with weights drawn from the seed."""
+    """Return a fresh state: weights drawn from the seed, or those of the prior `config.init`.
+
+    The optimiser starts anew either way, for a prior's file holds averaged weights alone.
+    """
     torch.manual_seed(stream_seed(config.seed, "weights") % 2**31)
     spec = spec_of(config, kind)
     ends = (config.sigma_min / 2, config.sigma_max * 2)
@@ -130,8 +134,40 @@ def start(config: TrainConfig, kind: Family) -> State:
         EDMNetwork(spec, config.sigma_data, ends).to(device).to(memory_format=torch.channels_last)
         for _ in range(2)
     )
+    if config.init:
+        network.load_state_dict(known_weights(config, spec))
     ema.load_state_dict(network.state_dict())
     return State(network, ema, torch.optim.Adam(network.parameters(), config.rate, (0.9, 0.99)))
+
+
+def known_weights(config: TrainConfig, spec: NetworkSpec) -> dict[str, Tensor]:
+    """Return the weights that a run starts from, of the network `init_network` of `config.init`.
+
+    Raises:
+        PriorError: The prior has no such network, of another kind, or for another scale.
+    """
+    assert config.init is not None
+    prior = files.load(config.init)
+    roles = ("network", *(role for role, _ in prior.uppers()))
+    if config.init_network not in roles:
+        raise PriorError(
+            "The prior to start from has no such network",
+            where=f"{config.init}: init_network",
+            expected=", ".join(roles),
+            got=config.init_network,
+        )
+    found = getattr(prior, config.init_network)
+    # blocks of another side need no other weights: the network then sees another scale
+    same = replace(found.spec, coarse=spec.coarse) == spec
+    if not same or found.sigma_data != config.sigma_data:
+        raise PriorError(
+            "The network to start from is of another kind",
+            where=f"{config.init}: {config.init_network}",
+            expected=f"{spec}, sigma_data {config.sigma_data}",
+            got=f"{found.spec}, sigma_data {found.sigma_data}",
+            remedy="write its sizes into the training configuration, or leave `init` out",
+        )
+    return dict(found.state_dict())
 
 
 def rate_at(config: TrainConfig, step: int, finish_from: int, decay: int = 0) -> float:

@@ -138,7 +138,7 @@ def train(
         if resume and path.is_file():
             state.restore(path)
             say(f"{config.name}: resumed at step {state.step}")
-        elif config.mean or config.linear:
+        elif (config.mean or config.linear) and not config.init:  # else the file's
             known = images_of(config, kind, source, block=1, count=MEAN_OF)
             for network in (state.network, state.ema):
                 mean = known.mean(0) * config.mean
