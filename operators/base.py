@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.operators.parts.specs import ImageSpec, MeasurementSpec, Unknown, widths_of
+from sciinv.solvers.rough import Rough
 
 __all__ = [
     "Declared",
@@ -55,6 +56,8 @@ class Operator(Protocol):
     def linearize(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...  # noqa: D102
     def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]: ...  # noqa: D102
     def sensitivity(self, x: Tensor) -> Any: ...  # noqa: D102
+    def normal(self, weights: Tensor) -> Callable[[Tensor], Tensor] | None: ...  # noqa: D102
+    def rough(self, weights: Tensor) -> Rough | None: ...  # noqa: D102
     def classical(self, y: Tensor) -> dict[str, Tensor]: ...  # noqa: D102
     def check_image(self, x: Tensor) -> None: ...  # noqa: D102
     def check_measurement(self, y: Tensor) -> None: ...  # noqa: D102
@@ -138,6 +141,17 @@ class Declared:
         """Return δ ↦ G δ and r ↦ Gᵀ r with G = ∂A_θ x/∂θ, where this is a view at some θ.
 
         None: by differences, parameter by parameter. Override it where these are many.
+        """
+        return None
+
+    def normal(self, weights: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Return x ↦ Aᵀ diag(w) A x of w [1, …] where a linear operator has a way of its own."""
+        return None
+
+    def rough(self, weights: Tensor) -> Rough | None:
+        """Return Aᵀ diag(w) A on coarse pixels where that is a small part of the price.
+
+        A draw's solve then needs few products with the operator itself; see `solvers.rough`.
         """
         return None
 

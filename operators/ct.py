@@ -14,17 +14,19 @@ from torch import Tensor
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Poisson, WeightedNoise
 from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec, refuse_data
-from sciinv.operators.parts.ct_autograd import Product
+from sciinv.operators.parts.ct_autograd import Product, product
 from sciinv.operators.parts.ct_classical import fbp, sirt
 from sciinv.operators.parts.ct_counts import CountsAt, unknowns_of_counts
 from sciinv.operators.parts.ct_geometry import Geometry
 from sciinv.operators.parts.ct_projector import Projector
+from sciinv.operators.parts.ct_rough import rough
 from sciinv.operators.parts.ct_unknowns import (
     Projections,
     ScannerAt,
     scale_and_shift,
     unknowns_of,
 )
+from sciinv.solvers.rough import Rough
 
 
 class CT(Declared, LinearPhysics):
@@ -124,6 +126,17 @@ class CT(Declared, LinearPhysics):
         """Return Aᵀ y, mm, [B, 1, rows, columns]: the exact transpose of `A`."""
         self.check_measurement(y)
         return Product.apply(y, self.projector, True)
+
+    def normal(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return x ↦ Aᵀ diag(w) A x, [B, 1, rows, columns], of w [1, 1, angle, detector]."""
+        self.check_measurement(weights)
+        arranged = self.projector.arranged(weights[0, 0])
+        return product(self.projector, arranged)
+
+    def rough(self, weights: Tensor) -> Rough | None:
+        """Return Aᵀ diag(w) A on coarse pixels, see `ct_rough`."""
+        self.check_measurement(weights)
+        return rough(self.projector, weights[0, 0])
 
     def classical(self, y: Tensor) -> dict[str, Tensor]:
         """Return "FBP" (Ram–Lak) and "SIRT" (not negative), 1/mm, each [B, 1, rows, columns].

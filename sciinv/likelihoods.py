@@ -41,6 +41,14 @@ class Likelihood(DataFidelity, ABC):
         """Return 1/sd², of the dtype of `like`, where a lane's noise is white, else None."""
         return None
 
+    def weights(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return (w, f) with f w = 1/sd² where data are independent and lanes differ by a factor.
+
+        w is [1, …], of the shape of a measurement `like`; f a number, or [B, 1, 1, 1] for images.
+        None for any other noise.
+        """
+        return None
+
     @abstractmethod
     def nll(self, u: Tensor, y: Tensor) -> Tensor:
         """Return −log p(y | u) up to a constant, [B]."""
@@ -135,6 +143,13 @@ class Gaussian(Likelihood):
     def precision(self, like: Tensor) -> Tensor | None:
         """Return 1/sd² where one number is the noise of every component, else None."""
         return 1.0 / self.sd.to(like).square() if self.is_white else None
+
+    def weights(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return (1/sd², 1), 0 where the noise is infinite; None for correlated noise."""
+        if self.sd is None:
+            return None
+        sd = self.sd.to(like).expand(1, *like.shape[1:])
+        return sd.square().reciprocal(), like.new_ones(())
 
     def deviations(self, like: Tensor) -> Tensor | None:
         """Return the standard deviation of each component, [1, …] of a measurement [B, …].

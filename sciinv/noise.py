@@ -60,6 +60,13 @@ class Scaled(Gaussian):
             return None
         return base / self.scale.to(like).reshape(-1, 1, 1, 1) ** 2
 
+    def weights(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return those of the declared noise and 1/s² per lane; None where s differs by group."""
+        base = self.base.weights(like)
+        if base is None or self.index is not None:
+            return None
+        return base[0], base[1] / self.scale.to(like).reshape(-1, 1, 1, 1) ** 2
+
     def factor(self, r: Tensor) -> Tensor:
         """Return s to broadcast over r, whose rows may be several per lane, lane by lane."""
         s = self.scale.to(r)
@@ -151,6 +158,10 @@ class Offsets(Gaussian):
         return Offsets(self.base.of_lane(lane), self.index, self.tau, self.mean)
 
     def precision(self, like: Tensor) -> Tensor | None:
+        """Return None: data of one group are correlated."""
+        return None
+
+    def weights(self, like: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return None: data of one group are correlated."""
         return None
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import relative_precision
 from sciinv.operators.base import LinearOperator, Operator, declared
-from sciinv.solvers import Linearised, dense_rows, normal_symbol
+from sciinv.solvers import Linearised, Rough, dense_rows, normal_symbol
 
 # What is left out of F x is this share of its largest part: far below the noise of any datum.
 RANK_FLOOR = 1e-5
@@ -91,6 +91,25 @@ class Problem:
             self.cache["symbol"] = normal_symbol(lin, like[:1])
         return self.cache["symbol"]
 
+    def _products(self, u: Tensor) -> tuple[Any, Rough | None, Tensor | None]:
+        """Return Aᵀ diag(w) A, the same on coarse pixels, and f with 1/sd² = f w.
+
+        Aᵀ A, nothing and nothing where the operator has no such products, or not for this noise.
+        """
+        physics = cast(LinearOperator, self.physics)
+        weights = None if self.rows is not None else self.likelihood.weights(u[:1])
+        if weights is None:
+            return physics.A_adjoint_A, None, None
+        key = "products", u.dtype, u.device
+        if key not in self.cache:
+            # a device is kept waiting by many small products, and is fast at large ones
+            rough = physics.rough(weights[0]) if u.device.type == "cpu" else None
+            self.cache[key] = physics.normal(weights[0]), rough
+        normal, rough = self.cache[key]
+        if normal is None:
+            return physics.A_adjoint_A, None, None
+        return normal, rough, weights[1]
+
     @property
     def reduced(self) -> tuple[Tensor, Tensor] | None:
         """Q [P, r] and R [r, C, H, W] with F ≈ Q R, where A(x) = g(F x) and F is small.
@@ -131,7 +150,7 @@ class Problem:
                     self.likelihood,
                     u,
                     self.rows,
-                    physics.A_adjoint_A,
+                    *self._products(u),
                 )
                 if self._fixed_weights():
                     self.cache[key] = lin

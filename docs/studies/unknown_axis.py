@@ -1,13 +1,14 @@
 """The rotation axis of the tooth, drawn with the image under the generic prior.
 
-    python docs/studies/unknown_axis.py [ROW [BINNING]]
+    python docs/studies/unknown_axis.py [ROW [BINNING [RINGS]]]
 
 `data/ct/tooth.h5`, columns averaged by BINNING (5), the axis declared where this repository's
 estimator has it and drawn around there with a prior sd of 1 column, the scale of the noise drawn
-too. Beside the interval: this repository's point estimate (`readers.parts.rotation_axis`), and,
-where `algotom` is installed, Vo's estimate in quarters of a column and that of the phase
-correlation of the first and the mirrored last view, the methods of tomopy's `find_center_vo` and
-`find_center_pc`. Columns count from 0. Row by row to results/unknown-axis.jsonl.
+too, and with RINGS above 0 an offset of each detector element of that prior sd. Beside the
+interval: this repository's point estimate (`readers.parts.rotation_axis`), and, where `algotom` is
+installed, Vo's estimate in quarters of a column and that of the phase correlation of the first and
+the mirrored last view, the methods of tomopy's `find_center_vo` and `find_center_pc`. Columns count
+from 0. Row by row to results/unknown-axis.jsonl.
 """
 
 from __future__ import annotations
@@ -48,13 +49,16 @@ def estimates(row: int) -> dict[str, float]:
     return out | {"phase correlation": float(phase)}
 
 
-def drawn(row: int, binning: int) -> dict[str, object]:
+def drawn(row: int, binning: int, rings: float) -> dict[str, object]:
     """Return the draws of the axis, columns."""
     scan = dxchange.read(FILE, rows=row, detector_binning=binning)
     declared = json.loads(scan.attrs["params"])
     pitch, offset = declared["detector_mm"], declared["detector_offset_mm"]
     start = time.process_time()
-    physics, y = from_measurement(scan, unknowns={"detector_shift": SD / binning})
+    unknowns = {"detector_shift": SD / binning}
+    if rings:
+        unknowns["element_offset"] = rings
+    physics, y = from_measurement(scan, unknowns=unknowns)
     prior = generic.load(REPO / "data/priors/generic.safetensors", object_scale(physics, y))
     sampler = samplers.DAPS(prior, micro_batch=DRAWS, noise="auto")
 
@@ -69,6 +73,7 @@ def drawn(row: int, binning: int) -> dict[str, object]:
     return {
         "row": row,
         "binning": binning,
+        "rings": rings,
         "axis": ((centre + 0.5) * binning - 0.5).tolist(),
         "noise": post["noise_scale"].values[:, 0].tolist(),
         "chi2": post["chi2"].values[:, 0].tolist(),
@@ -80,14 +85,16 @@ def drawn(row: int, binning: int) -> dict[str, object]:
 
 def main() -> None:
     """Draw the axis of one row, and print it."""
-    row, binning = (int(word) for word in (sys.argv[1:] + ["0", "5"][len(sys.argv) - 1 :])[:2])
-    found = drawn(row, binning)
+    given = [*sys.argv[1:], *["0", "5", "0"][len(sys.argv) - 1 :]]
+    row, binning, rings = int(given[0]), int(given[1]), float(given[2])
+    found = drawn(row, binning, rings)
     OUT.parent.mkdir(exist_ok=True)
     with OUT.open("a") as file:
         file.write(json.dumps(found) + "\n")
     axis = np.array(found["axis"])
     points = ", ".join(f"{name} {value:.2f}" for name, value in found["estimates"].items())  # type: ignore[attr-defined]
-    print(f"row {row}, binning {binning}: axis {axis.mean():.3f} ± {axis.std(ddof=1):.3f} "
+    print(f"row {row}, binning {binning}, rings {rings}: axis {axis.mean():.3f} "
+          f"± {axis.std(ddof=1):.3f} "
           f"({np.round(axis, 3).tolist()}), noise {np.mean(found['noise']):.2f}, "
           f"χ² {np.mean(found['chi2']):.2f}, moves {found['acceptance']:.2f}, "
           f"{found['cpu']:.0f} CPU s; {points}")  # fmt: skip

@@ -224,6 +224,37 @@ class Projector:
             flat = total
         return self._by_parts(flat, self._adjoint).reshape(*y.shape[:-2], *self.geometry.image_size)
 
+    def arranged(self, weights: Tensor) -> list[Tensor]:
+        """Return w [angle, detector] as `normal` takes it: [element, view, detector] of each group.
+
+        The weights of views that are there several times are summed.
+        """
+        k, kind = weights.shape[1], weights.dtype
+        if self._inverse is not None:
+            total = weights.new_zeros(len(self._distinct), k, dtype=torch.float64)
+            for i, place in enumerate(self._inverse.tolist()):
+                total[place] += weights[i]
+            weights = total.to(kind)
+        part, done, out = weights[self._order.to(weights.device)], 0, []
+        for group in self.groups:
+            m, c = len(group.elements), len(group.theta)
+            view = part[done : done + m * c].reshape(m, c, k)
+            if self.geometry.kind == "fan":
+                pairs = zip(view, group.elements, strict=True)
+                view = torch.stack([v.flip(1) if mirrored else v for v, (_, mirrored) in pairs])
+            out.append(view)
+            done += m * c
+        return out
+
+    def normal(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        """Return Aᵀ diag(w) A x, [..., rows, columns], with w as `arranged` gives it.
+
+        Each stored block is read for both products, and line integrals keep the matrix's order in
+        between: a third less work than `forward` and `adjoint`.
+        """
+        flat = x.reshape(-1, *self.geometry.image_size)
+        return self._by_parts(flat, lambda part: self._normal(part, weights)).reshape(x.shape)
+
     def _by_parts(self, batch: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the product of each part of a batch, the parts side by side on the CPU's threads.
 
@@ -281,6 +312,22 @@ class Projector:
                 x += self._turn_back(turned[i], element)
             done += m * c
         return x
+
+    def _normal(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        """Return Aᵀ diag(w) A x of the distinct angles, [batch, rows, columns]."""
+        (h, w), n = self.geometry.image_size, x.shape[0]
+        out = torch.zeros_like(x)
+        for (group, blocks), wanted in zip(self._products(x), weights, strict=True):
+            # an element at a time: the columns of all would leave the cache
+            columns = [self._turn(x, e).permute(1, 2, 0).reshape(h * w, n) for e in group.elements]
+            images = [torch.zeros_like(c) for c in columns]
+            for rows, matrix in blocks:
+                for image, column, of_data in zip(images, columns, wanted, strict=True):
+                    line = matrix.forward(column) * of_data[rows].reshape(-1, 1)
+                    image += matrix.adjoint(line)
+            for image, element in zip(images, group.elements, strict=True):
+                out += self._turn_back(image.view(h, w, n).permute(2, 0, 1), element)
+        return out
 
     def _turn(self, x: Tensor, element: Element) -> Tensor:
         """Return the image [..., rows, columns] whose folded view is the wanted view of x."""

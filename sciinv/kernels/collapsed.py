@@ -40,9 +40,8 @@ MOST_DATA = LANE_ROWS  # a K per lane is factored at each step
 MOST_SLOPES = 10_000_000  # numbers of ∂B/∂θ per lane
 BY_DIFFERENCES = 4  # parameters: without autograd a slope costs two predictions for each
 
-# Rungs of T, steps at each, and at T = 1. With 7 rungs a third of the chains of random phases ended
-# beside their mode, with 11 none did (five sets of gains, 19 starts each; 2 steps would do for
-# phases of 0.3 rad).
+# Rungs of T, steps at each, and at T = 1. With 7 rungs half of the chains of random phases ended
+# beside their mode (three sets of gains, 19 starts each), with 11 none did (four sets).
 RUNGS, STEPS, LAST = 11, 3, 6
 SEARCHES = 2  # per lane; one of 152 ended in a mode that the data all but exclude
 HIGHEST = 10.0  # × the χ² of no signal at all: the first T

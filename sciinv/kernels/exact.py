@@ -112,7 +112,7 @@ class Exact(Kernel):
             return Whitened(lin, c, x, symbol=symbol)
         scale, power = typical
         temper = max(1.0, scale * float((power * symbol).max()) / self.condition)
-        return Whitened(lin, c, x, temper)
+        return Whitened(lin, c, x, temper, rough=symbol)
 
     @staticmethod
     def _check(moments: Moments, problem: Problem) -> None:

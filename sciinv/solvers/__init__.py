@@ -2,10 +2,12 @@
 
 from sciinv.solvers.conjugate import conjugate_gradient
 from sciinv.solvers.linearised import Linearised, dense_rows, solve_dual
+from sciinv.solvers.rough import Rough
 from sciinv.solvers.whitened import Whitened, normal_symbol
 
 __all__ = [
     "Linearised",
+    "Rough",
     "Whitened",
     "conjugate_gradient",
     "dense_rows",

@@ -12,6 +12,7 @@ from torch import Tensor
 from sciinv.covariances import Covariance, Implicit
 from sciinv.likelihoods import Likelihood
 from sciinv.solvers.conjugate import conjugate_gradient
+from sciinv.solvers.rough import Rough
 
 # Above this many measured components the dual matrix is not formed: conjugate gradients instead.
 DENSE_LIMIT = 1200
@@ -27,7 +28,11 @@ class Linearised:
         likelihood: Gives W with Wᵀ W the Fisher information.
         u: The prediction at the point, [B, …], for a W that depends on it.
         matrix: J as rows, [M, C, H, W] or [B, M, C, H, W], where it is known.
-        normal: v ↦ Jᵀ J v, where the operator has a faster way than one after the other.
+        normal: v ↦ Jᵀ J v, where the operator has a faster way than one after the other; with
+            `precision`, v ↦ Jᵀ diag(w) J v.
+        rough: The same on coarse pixels, where the operator has it.
+        precision: f where Wᵀ W = f diag(w), see `Likelihood.weights`; if None, that of white noise,
+            and w = 1.
     """
 
     def __init__(
@@ -38,11 +43,13 @@ class Linearised:
         u: Tensor,
         matrix: Tensor | None = None,
         normal: Callable[[Tensor], Tensor] | None = None,
+        rough: Rough | None = None,
+        precision: Tensor | None = None,
     ) -> None:
         self._forward, self._adjoint = forward, adjoint
-        precision = likelihood.precision(u)
-        self._normal = None if precision is None else normal
-        self._precision = u.new_ones(()) if precision is None else precision
+        self.precision = likelihood.precision(u) if precision is None else precision
+        self._normal = None if self.precision is None else normal
+        self.rough = None if self.precision is None else rough
         self.likelihood, self.u = likelihood, u
         self.rows = None if matrix is None else self._whiten_rows(matrix)
         self._factored: tuple[Covariance, Tensor] | None = None
@@ -81,9 +88,10 @@ class Linearised:
         return self._adjoint(self.likelihood.whiten_t(r, self.u))
 
     def normal(self, v: Tensor) -> Tensor:
-        """Return Jᵀ Wᵀ W J v, by the operator's own product where the noise is white."""
+        """Return Jᵀ Wᵀ W J v, by the operator's own product where it has one for this noise."""
         if self.rows is None and self._normal is not None:
-            return self._normal(v) * self._precision
+            assert self.precision is not None
+            return self._normal(v) * self.precision
         return self.adjoint(self.forward(v), v)
 
     def factor(self, covariance: Covariance, lanes: int) -> Tensor:

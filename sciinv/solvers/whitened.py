@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-
 import torch
 from torch import Tensor
 
 from sciinv.covariances import Covariance, Fourier, Pixelwise
+from sciinv.solvers.bands import Bands, half_plane, remaining
 from sciinv.solvers.conjugate import cg_steps, conjugate_gradient
 from sciinv.solvers.linearised import Linearised
+from sciinv.solvers.rough import Coarse, nested
 
 EVERY = 3  # iterations of a solve between two looks at its error
 
@@ -53,6 +52,8 @@ class Whitened:
         temper: T ≥ 1, factor on the noise variance.
         symbol: H(k) of Āᵀ Ā, see `normal_symbol`; preconditions by
             F⁻¹ (1 + a P H / T)⁻¹ F with (a, P) the covariance's typical spectrum. None: by nothing.
+        rough: The same H(k), where the solve is to go through coarse pixels (`rough.nested`) if the
+            operator has them.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Whitened:
         like: Tensor,
         temper: float = 1.0,
         symbol: Tensor | None = None,
+        rough: Tensor | None = None,
     ) -> None:
         self.lin, self.c, self.like, self.temper = lin, covariance, like, temper
         self.root = _root(covariance, like)
@@ -70,6 +72,17 @@ class Whitened:
         if symbol is not None and typical is not None:
             scale, power = typical
             self.gain = self.root.diagonal(1.0 / (1.0 + scale * power * symbol / temper))
+        self.coarse = None if rough is None else self._coarse(rough)
+
+    def _coarse(self, symbol: Tensor) -> Coarse | None:
+        """Return M̃⁻¹ where operator and covariance are those that it is made for."""
+        rough, c, noise = self.lin.rough, self.c, self.lin.precision
+        if rough is None or noise is None or not isinstance(c, Pixelwise):
+            return None
+        if c.correlation is None or any(n % (2 * rough.side) for n in c.sd.shape[-2:]):
+            return None
+        weight = noise / self.temper
+        return Coarse(rough, weight, c.sd, c.correlation.power, symbol / self.temper)
 
     def matvec(self, z: Tensor) -> Tensor:
         """Return M z."""
@@ -106,6 +119,8 @@ class Whitened:
             expected: Iterations of the last solve like this, see `conjugate_gradient`.
         """
         bands = Bands(self.like)
+        if self.coarse is not None:
+            return self._nested(r, scale, tol, max_iter, nats, bands)
         last: Tensor | None = None
         before: Tensor | float = 0.0
         energies: list[Tensor] = []
@@ -115,11 +130,7 @@ class Whitened:
             if step % EVERY:
                 return None
             change = bands(self.root(z - before))
-            ratio = (
-                0.5 * torch.ones_like(change) if last is None else change / last.clamp_min(1e-30)
-            )
-            ratio = ratio.clamp(0.0, 0.9)
-            left = change * ratio / (1 - ratio)
+            left = remaining(change, last)
             if self.gain is not None:
                 left = torch.minimum(left, bands(self.root(self.precondition(residual))))
             last, before = change, z
@@ -138,6 +149,32 @@ class Whitened:
             self.matvec, b, tol, max_iter, self.precondition, error=error, expected=expected
         )
         return self.root(z), left, iterations
+
+    def _nested(
+        self,
+        r: Tensor,
+        scale: float,
+        tol: float,
+        max_iter: int,
+        nats: float | None,
+        bands: Bands,
+    ) -> tuple[Tensor, Tensor, int]:
+        """Return what `solve` does, by `nested`: y = M̃⁻¹ (b − M z) is the error of z, so ½ yᵀ r."""
+        coarse = self.coarse
+        assert coarse is not None
+
+        def measure(y: Tensor, residual: Tensor | None) -> Tensor:
+            left = bands(self.root(y)).amax(1) / scale
+            if nats is None or residual is None:
+                return left
+            energy = 0.5 * (y.double() * residual.double()).flatten(1).sum(1)
+            return torch.maximum(left, (tol * energy / nats).to(left))
+
+        b = self.root.transposed(self.lin.adjoint(r, self.like))
+        z, left, products = nested(
+            self.matvec, b, lambda v, first: coarse(v, scale, tol, first), measure, tol, max_iter
+        )
+        return self.root(z), left, products
 
 
 class _Pixels:
@@ -174,7 +211,7 @@ class _Waves:
     def __init__(self, sd: Tensor | None, power: Tensor, like: Tensor) -> None:
         self.size = like.shape[-2:]
         w = like.shape[-1]
-        twice = _half_plane(w).to(like)
+        twice = half_plane(w).to(like)
         self.sd = sd
         power = power.to(like).expand(*power.shape[:-2], *self.size)
         amplitude = power[..., : w // 2 + 1].sqrt()
@@ -207,35 +244,6 @@ def _root(covariance: Covariance, like: Tensor) -> _Pixels | _Waves:
     if isinstance(covariance, Fourier):
         return _Waves(None, covariance.power, like)
     return _Pixels(covariance)
-
-
-class Bands:
-    """Root mean squares of images in octaves of spatial frequency, cycles per field."""
-
-    def __init__(self, like: Tensor) -> None:
-        h, w = like.shape[-2:]
-        ky = torch.fft.fftfreq(h)[:, None] * h
-        kx = torch.fft.rfftfreq(w)[None] * w
-        k = torch.hypot(ky, kx)
-        weight = _half_plane(w).expand_as(k)
-        edges = [0.0, *(2.0**j for j in range(1, 20) if 2.0**j < max(h, w)), math.inf]
-        masks = [weight * ((k >= a) & (k < b)) for a, b in itertools.pairwise(edges)]
-        masks = [m / m.sum() for m in masks if bool(m.any())]
-        self.masks = torch.stack(masks).flatten(1).to(like)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return [B, bands] of images [B, C, H, W]."""
-        power = torch.fft.rfft2(x, norm="ortho").abs().square().mean(1).flatten(1)
-        return (power @ self.masks.mT).sqrt()
-
-
-def _half_plane(w: int) -> Tensor:
-    """Return for how many columns of a transform [..., w] each of its half plane stands."""
-    weight = torch.full((w // 2 + 1,), 2.0)
-    weight[0] = 1.0
-    if w % 2 == 0:
-        weight[-1] = 1.0
-    return weight
 
 
 def filtered(gain: Tensor, v: Tensor) -> Tensor:

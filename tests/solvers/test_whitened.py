@@ -8,6 +8,7 @@ from deepinv.physics import GaussianNoise, LinearPhysics
 
 from sciinv import likelihoods
 from sciinv.covariances import Covariance, Fourier, Pixelwise
+from sciinv.operators.base import declared
 from sciinv.problem import Problem
 from sciinv.solvers import whitened
 from sciinv.solvers.whitened import Whitened
@@ -55,7 +56,7 @@ def test_both_coordinates_give_the_same_solution_in_about_as_many_steps(
     physics.img_size = (2, *size)
     like = torch.zeros(2, 2, *size, dtype=torch.float64)
     y = torch.randn(2, 2, 12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    problem = Problem(y, physics, likelihoods.of(physics), linear=True)
+    problem = Problem(y, declared(physics), likelihoods.of(physics), linear=True)
     lin, _ = problem.linearise(like)
     c = covariance(size)
     h = whitened.normal_symbol(lin, like) if symbol else None
