@@ -14,7 +14,6 @@ from torch import Tensor
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Poisson, WeightedNoise
 from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec, refuse_data
-from sciinv.operators.parts.ct_autograd import Product, product
 from sciinv.operators.parts.ct_classical import fbp, sirt
 from sciinv.operators.parts.ct_counts import CountsAt, unknowns_of_counts
 from sciinv.operators.parts.ct_geometry import Geometry
@@ -26,6 +25,7 @@ from sciinv.operators.parts.ct_unknowns import (
     scale_and_shift,
     unknowns_of,
 )
+from sciinv.operators.parts.transposed import Linear
 from sciinv.solvers.rough import Rough
 
 
@@ -115,7 +115,7 @@ class CT(Declared, LinearPhysics):
     def A(self, x: Tensor) -> Tensor:
         """Return the line integrals of x [B, 1, rows, columns], [B, 1, angle, detector]."""
         self.check_image(x)
-        return Product.apply(x, self.projector, False)
+        return Linear.apply(x, self.projector.forward, self.projector.adjoint)
 
     def check_data(self, y: Tensor) -> None:
         """Raise `OperatorError` unless y is a batch of finite line integrals below 1e4."""
@@ -125,13 +125,12 @@ class CT(Declared, LinearPhysics):
     def A_adjoint(self, y: Tensor) -> Tensor:
         """Return Aᵀ y, mm, [B, 1, rows, columns]: the exact transpose of `A`."""
         self.check_measurement(y)
-        return Product.apply(y, self.projector, True)
+        return Linear.apply(y, self.projector.adjoint, self.projector.forward)
 
     def normal(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
         """Return x ↦ Aᵀ diag(w) A x, [B, 1, rows, columns], of w [1, 1, angle, detector]."""
         self.check_measurement(weights)
-        arranged = self.projector.arranged(weights[0, 0])
-        return product(self.projector, arranged)
+        return self.projector.normal_of(weights[0, 0])
 
     def rough(self, weights: Tensor) -> Rough | None:
         """Return Aᵀ diag(w) A on coarse pixels, see `ct_rough`."""

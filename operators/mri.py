@@ -13,6 +13,7 @@ from sciinv.errors import OperatorError
 from sciinv.operators.base import Declared, MeasurementSpec
 from sciinv.operators.parts import mri_arguments
 from sciinv.operators.parts.mri_unknowns import ScanAt, Scanner
+from sciinv.operators.parts.transposed import Linear
 from sciinv.solvers import conjugate_gradient
 
 CACHE_ELEMENTS = 1 << 19  # complex numbers that the CPU transforms at once: stays in its cache
@@ -131,17 +132,17 @@ class MultiCoilMRI(Declared, LinearPhysics):
     def A(self, x: Tensor) -> Tensor:
         """Return y = M F S x: image [B, 2·set, H, W] to packed samples [B, 2, coil, sample]."""
         self.check_image(x)
-        return _Linear.apply(x, self, "forward")
+        return Linear.apply(x, self._forward, self._adjoint)
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """Return Aᵀ y = Σ_c S_c* Fᴴ Mᵀ y_c, the exact transpose: [B, 2·set, H, W]."""
         self.check_measurement(y)
-        return _Linear.apply(y, self, "adjoint")
+        return Linear.apply(y, self._adjoint, self._forward)
 
     def A_adjoint_A(self, x: Tensor) -> Tensor:
         """Return Aᵀ A x without packing; along fully sampled lines F cancels and is left out."""
         self.check_image(x)
-        return _Linear.apply(x, self, "normal")
+        return Linear.apply(x, self._normal, self._normal)
 
     def pack(self, kspace: Tensor) -> Tensor:
         """Return the measured samples [B, 2, coil, sample] of a complex grid [B, coil, ky, kx]."""
@@ -288,39 +289,6 @@ class MultiCoilMRI(Declared, LinearPhysics):
     def _crop(self, z: Tensor) -> Tensor:
         (left, top), (_, h, w) = self._pads, self.img_size
         return z[..., top : top + h, left : left + w]
-
-
-class _Linear(torch.autograd.Function):
-    """Gives torch.func the operator's own transpose, instead of a trace of its loops."""
-
-    transposes = {"forward": "adjoint", "adjoint": "forward", "normal": "normal"}  # noqa: RUF012
-
-    @staticmethod
-    def forward(value: Tensor, physics: MultiCoilMRI, mode: str) -> Tensor:
-        apply = {
-            "forward": physics._forward,
-            "adjoint": physics._adjoint,
-            "normal": physics._normal,
-        }
-        return apply[mode](value)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.physics, ctx.mode = inputs
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Linear.apply(grad, ctx.physics, _Linear.transposes[ctx.mode]), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _Linear.apply(tangent, ctx.physics, ctx.mode)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, value: Tensor, physics: MultiCoilMRI, mode: str) -> Any:
-        value = value.movedim(in_dims[0], 0)
-        out = _Linear.apply(value.flatten(0, 1), physics, mode)
-        return out.unflatten(0, value.shape[:2]), 0
 
 
 def _weighted(image: Tensor, maps: Tensor) -> Tensor:

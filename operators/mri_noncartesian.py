@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.operators.base import Declared, MeasurementSpec
-from sciinv.operators.mri import _Linear
 from sciinv.operators.parts import mri_arguments
+from sciinv.operators.parts.transposed import Linear
 from sciinv.solvers import conjugate_gradient
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}  # relative error that finufft may make
@@ -68,12 +68,12 @@ class NonCartesianMRI(Declared, LinearPhysics):
     def A(self, x: Tensor) -> Tensor:
         """Return y = F_k S x: image [B, 2·set, H, W] to samples [B, 2, coil, sample]."""
         self.check_image(x)
-        return _Linear.apply(x, self, "forward")
+        return Linear.apply(x, self._forward, self._adjoint)
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """Return Aᵀ y = Σ_c S_c* F_kᴴ y_c, [B, 2·set, H, W]."""
         self.check_measurement(y)
-        return _Linear.apply(y, self, "adjoint")
+        return Linear.apply(y, self._adjoint, self._forward)
 
     def density_compensation(self, steps: int = 15) -> Tensor:
         """Return the weight of each sample, [sample]: w ← w / |F_k F_kᴴ w| until it is even.

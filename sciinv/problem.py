@@ -184,10 +184,18 @@ def lane_rows(physics: Operator, y: Tensor) -> Tensor:
 
 def _compressed(rows: Tensor) -> tuple[Tensor, Tensor]:
     flat = rows.double().flatten(1)
+    q, _ = left_vectors(flat)
+    return q, (q.mT @ flat).reshape(-1, *rows.shape[1:])
+
+
+def left_vectors(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the left singular vectors [M, r] and values [r] of rows [M, N], largest first.
+
+    Values below `RANK_FLOOR` of the largest are left out.
+    """
     values, vectors = torch.linalg.eigh(flat @ flat.mT)
     keep = values > (RANK_FLOOR**2) * values[-1]
-    q = vectors[:, keep].flip(1)
-    return q, (q.mT @ flat).reshape(-1, *rows.shape[1:])
+    return vectors[:, keep].flip(1), values[keep].flip(0).sqrt()
 
 
 def central_differences(a: Any, x: Tensor) -> Tensor:

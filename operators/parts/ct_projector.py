@@ -30,6 +30,7 @@ from torch import Tensor
 from sciinv.errors import OperatorError
 from sciinv.operators.parts.ct_geometry import Geometry
 from sciinv.operators.parts.ct_products import Block
+from sciinv.operators.parts.transposed import Linear
 
 MODELS = ("strip", "line", "joseph")
 _COLUMNS = 64  # right-hand sides per product: one row of them stays in the first-level cache
@@ -249,11 +250,20 @@ class Projector:
     def normal(self, x: Tensor, weights: list[Tensor]) -> Tensor:
         """Return Aᵀ diag(w) A x, [..., rows, columns], with w as `arranged` gives it.
 
-        Each stored block is read for both products, and line integrals keep the matrix's order in
-        between: a third less work than `forward` and `adjoint`.
+        Each stored block is read once for both products, and line integrals keep the matrix's order
+        in between. Ten images at once take the time of `forward` and `adjoint` all the same.
         """
         flat = x.reshape(-1, *self.geometry.image_size)
         return self._by_parts(flat, lambda part: self._normal(part, weights)).reshape(x.shape)
+
+    def normal_of(self, weights: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return x ↦ Aᵀ diag(w) A x of w [angle, detector], which can be differentiated."""
+        arranged = self.arranged(weights)
+
+        def normal(x: Tensor) -> Tensor:
+            return self.normal(x, arranged)
+
+        return lambda x: Linear.apply(x, normal, normal)
 
     def _by_parts(self, batch: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the product of each part of a batch, the parts side by side on the CPU's threads.

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciinv.operators.parts.ct_autograd import product
 from sciinv.operators.parts.ct_projector import Projector
 from sciinv.solvers.rough import Rough
 
@@ -61,4 +60,4 @@ def rough(projector: Projector, weights: Tensor) -> Rough | None:
         detector_offset_mm=g.detector_offset_mm + odd * g.detector_mm / 2,
     )
     few = Projector(coarse, projector.model, projector.memory_limit_mb)
-    return Rough(SIDE, product(few, few.arranged(total)))
+    return Rough(SIDE, few.normal_of(total))

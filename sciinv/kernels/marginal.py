@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from sciinv.conditionals import Moments
-from sciinv.kernels.rows import SharedRows
+from sciinv.kernels.rows import SharedRows, root_seen
 from sciinv.likelihoods import Likelihood
 
-JITTER = 1e-10  # added to Σ as a share of its mean: directions that the prior knows all but exactly
+JITTER = 1e-10  # of Σ's mean
 ENTRIES = 20_000_000  # numbers of slopes of K that are held at once
 
 
@@ -46,14 +46,9 @@ class Marginal:
         likelihood: Likelihood,
         prior: tuple[Tensor, Tensor],
     ) -> None:
-        m, c = moments.mean.double(), moments.covariance
+        m = moments.mean.double()
         self.rows, (self.mean, self.sd) = rows, prior
-        each = 1 if c.shared else len(m)
-        half = c.rows_root(rows.q[None].expand(each, *rows.q.shape)).flatten(2).double()
-        cov = half @ half.mT
-        size = cov.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-        eye = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
-        self.root = torch.linalg.cholesky(cov + JITTER * size * eye)  # S
+        _, self.root = root_seen(moments.covariance, rows.q, len(m), JITTER)  # S
         self.p = (m.flatten(1) @ rows.q.flatten(1).mT)[..., None]  # Q m
         y = y.double()
         self.y = likelihood.residual(torch.zeros_like(y), y).flatten(1)[..., None]

@@ -19,12 +19,12 @@ from torch import Tensor
 from sciinv.conditionals import Moments
 from sciinv.kernels.base import Draw
 from sciinv.kernels.chain import Chain, Rule
+from sciinv.kernels.rows import root_seen
 from sciinv.operators.base import Operator
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
 
-# Added to G as a share of its mean: directions in which the prior knows p all but exactly.
-JITTER = 1e-8
+JITTER = 1e-8  # of G's mean
 # Crank–Nicolson moves around the mode: 1 would be independent draws of the linearised posterior,
 # whose error alone they are accepted on; 0.4 leaves them large where it bends.
 ACCEPTANCE = Rule(target=0.4, gain=2.0)
@@ -48,13 +48,7 @@ class Coordinates:
         m, self.c = moments.mean, moments.covariance
         self.mean = m
         rows = rows.to(m)
-        lanes = 1 if self.c.shared else len(m)
-        self.half = self.c.rows_root(rows[None].expand(lanes, *rows.shape)).flatten(2)  # R L
-        exact = self.half.double()  # of single-precision products the Cholesky factor can fail
-        g = exact @ exact.mT
-        scale = g.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-        eye = torch.eye(g.shape[-1], dtype=g.dtype, device=g.device)
-        self.root = torch.linalg.cholesky(g + JITTER * scale * eye)
+        self.half, self.root = root_seen(self.c, rows, len(m), JITTER)  # R L, chol(G)
         self.start = (m.flatten(1) @ rows.flatten(1).mT).double()  # R m
         self.first = self.start @ self.q.mT  # F m
         self.slope = self.q @ self.root  # ∂(F x)/∂w

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciinv.covariances import Covariance
 from sciinv.kernels.parameters import differences
 from sciinv.operators.base import Operator, declared
-from sciinv.problem import RANK_FLOOR, lane_rows
+from sciinv.problem import lane_rows, left_vectors
 from sciinv.seeds import Streams
 
 TRIES = 4  # values of θ whose rows are looked at; the last one must lie in the span of the others
@@ -97,6 +98,26 @@ class SharedRows:
         return abs(float((own * way).sum()) - expected) <= AGREE * expected
 
 
+def root_seen(
+    covariance: Covariance, rows: Tensor, lanes: int, jitter: float
+) -> tuple[Tensor, Tensor]:
+    """Return half and S, of which half halfᵀ = S Sᵀ = R C Rᵀ, [B or 1, r, …], S in float64.
+
+    Args:
+        covariance: C.
+        rows: R, [r, C, H, W].
+        lanes: B, where C is not the same for all.
+        jitter: Added as a share of its mean: directions that the prior knows all but exactly.
+    """
+    each = 1 if covariance.shared else lanes
+    half = covariance.rows_root(rows[None].expand(each, *rows.shape)).flatten(2)
+    exact = half.double()  # of single-precision products the Cholesky factor can fail
+    seen = exact @ exact.mT
+    size = seen.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    eye = torch.eye(seen.shape[-1], dtype=seen.dtype, device=seen.device)
+    return half, torch.linalg.cholesky(seen + jitter * size * eye)
+
+
 def span(physics: Operator, y: Tensor, shape: tuple[int, ...], prior: Any) -> Tensor | None:
     """Return Q, [r, C, H, W] in float64, or None where the rows of A_θ have no common span.
 
@@ -118,9 +139,8 @@ def span(physics: Operator, y: Tensor, shape: tuple[int, ...], prior: Any) -> Te
     if not bool(torch.isfinite(rows).all()):
         return None
     known, new = rows[:-1].flatten(0, 1), rows[-1]
-    values, vectors = torch.linalg.eigh(known @ known.mT)
-    keep = values > (RANK_FLOOR**2) * values[-1]
-    q = (vectors[:, keep] / values[keep].sqrt()).mT @ known
+    vectors, sizes = left_vectors(known)
+    q = (vectors / sizes).mT @ known
     left = new - (new @ q.mT) @ q
     if float(left.norm()) > SAME * float(new.norm()):
         if known.shape[1] > PIXELS:

@@ -155,6 +155,7 @@ def known_weights(config: TrainConfig, spec: NetworkSpec) -> dict[str, Tensor]:
             where=f"{config.init}: init_network",
             expected=", ".join(roles),
             got=config.init_network,
+            remedy="name one of these as `init_network`, or leave `init` out",
         )
     found = getattr(prior, config.init_network)
     # blocks of another side need no other weights: the network then sees another scale
