@@ -119,6 +119,18 @@ class TestDiscs:
         assert u.max() <= top + 1e-5
         assert u.max() >= 2 * 0.92 * 0.975 - 1 - 0.05  # less what thin webs lose to blur
 
+    @pytest.mark.parametrize("seed", range(8))
+    def test_a_marred_disc_is_the_disc_with_another_rim_or_shade(self, seed):
+        clean, held = discs.generate_marred(np.random.default_rng(seed))
+        assert np.array_equal(clean, discs.generate(np.random.default_rng(seed))[0])
+        change = np.abs(held - clean)
+        assert change.max() > 0.02
+        grid = (np.arange(discs.N) - (discs.N - 1) / 2) * discs.PIXEL
+        deep = np.hypot(grid[None], grid[:, None]) < 20  # mm; the rim lies at 30 mm or more
+        inside = clean[deep] > -0.9  # acrylic, perhaps shaded; holes stay holes
+        assert change[deep][~inside].max(initial=0) < 0.05
+        assert change[deep][inside].max() < 0.35
+
     def test_physical_values_are_attenuations(self):
         kind = discs.FAMILY
         assert kind.offset - kind.scale == 0.0

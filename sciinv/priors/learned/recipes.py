@@ -45,6 +45,8 @@ class TrainConfig:
         sigma_data: Root mean square of the images, units of u.
         sigma_min: Smallest σ that the prior shall serve, units of u.
         sigma_max: Largest, units of u.
+        marred: Share of the training images that the network sees as a chain may hold them, dented
+            or wobbling, and shall mend (families that have such images).
         p_mean: Mean of ln σ in training.
         p_std: Its standard deviation.
         batch: Images per step.
@@ -88,6 +90,7 @@ class TrainConfig:
     sigma_data: float = 0.5
     sigma_min: float = 0.01
     sigma_max: float = 30.0
+    marred: float = 0.0
     p_mean: float = -0.5
     p_std: float = 1.7
     batch: int = 16
@@ -136,7 +139,7 @@ class TrainConfig:
                     values[key] = value = float(value)
             fits = isinstance(value, int | float if kind is float else kind)
             positive = value > 0 if kind in (int, float) and fits else True
-            if key in ("p_mean", "seed", "high_above", "minutes", "gains"):
+            if key in ("p_mean", "seed", "high_above", "minutes", "gains", "marred"):
                 positive = True
             if key == "nc":
                 fits = fits and len(value) == 4 and all(isinstance(n, int) and n > 0 for n in value)
@@ -178,20 +181,28 @@ class Pool:
         self.held: list[int] = [-1] * self.slots
         self.blocks: list[Tensor] = [torch.empty(0)] * self.slots
 
-    def batch(self, step: int) -> Tensor:
-        """Return the clean training images of a step, u [B, C, H, W] float32."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return a step's clean images, and what noise is added to, u [B, C, H, W] float32 each."""
         c = self.config
         turn = step // c.refresh
         for slot in range(self.slots):
             wanted = slot + self.slots * max(math.ceil((turn - slot) / self.slots), 0)
             if self.held[slot] != wanted:
-                self.blocks[slot] = self.kind.pool(c.seed, wanted + 1, c.block, self.source)
+                self.blocks[slot] = self.kind.pool(
+                    c.seed, wanted + 1, c.block, self.source, marred=c.marred > 0
+                )
                 self.held[slot] = wanted
         stream = torch.Generator().manual_seed(stream_seed(c.seed, "batch", step))
         picks = torch.randint(0, self.slots * c.block, (c.batch,), generator=stream).tolist()
         images = torch.stack([self.blocks[p // c.block][p % c.block] for p in picks]).float()
         images = self.kind.augment(images, stream)
-        return images if self.kind.vary is None else self.kind.vary(images, stream)
+        if self.kind.vary is not None:
+            images = self.kind.vary(images, stream)
+        if not c.marred:
+            return images, images
+        clean, held = images.chunk(2, dim=1)
+        some = torch.rand(len(clean), 1, 1, 1, generator=stream) < c.marred
+        return clean, torch.where(some, held, clean)
 
 
 def images_of(

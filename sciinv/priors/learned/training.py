@@ -33,15 +33,22 @@ DECAY_SHARE = 0.3  # of a run that ends by the clock
 CURVE = (0.02, 0.05, 0.2, 1.0, 5.0, 20.0)
 
 
-def loss(network: EDMNetwork, x0: Tensor, stream: torch.Generator, config: TrainConfig) -> Tensor:
-    """EDM's loss: λ(σ) ‖D(x0 + σε, σ) − x0‖² with λ = 1/c_out², ln σ ~ N(p_mean, p_std²)."""
+def loss(
+    network: EDMNetwork, x0: Tensor, stream: torch.Generator, config: TrainConfig,
+    held: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """EDM's loss: λ(σ) ‖D(h + σε, σ) − x0‖² with λ = 1/c_out², ln σ ~ N(p_mean, p_std²).
+
+    h is x0, or `held`: marred images of which the network shall find the clean ones.
+    """
     ln = config.p_mean + config.p_std * torch.randn(len(x0), 1, 1, 1, generator=stream)
     sigma = ln.exp().clamp(config.sigma_min / 2, config.sigma_max * 2)
     noise = torch.randn(x0.shape, generator=stream)
     here = next(network.parameters()).device  # images and noise are drawn on the host
-    x0, sigma, noise = (t.to(here) for t in (x0, sigma, noise))
+    held = x0 if held is None else held
+    x0, held, sigma, noise = (t.to(here) for t in (x0, held, sigma, noise))
     with cast(here):
-        skip, c_out, raw = network.parts(x0 + sigma * noise, sigma)
+        skip, c_out, raw = network.parts(held + sigma * noise, sigma)
     # ‖D − x0‖²/c_out² as F against what it should return: free of cancellation at small σ
     return (raw.float() - (x0 - skip) / c_out).square().mean()
 
@@ -77,8 +84,8 @@ def run(config: TrainConfig, state: State, kind: Family, source: object) -> Iter
         for group in state.optimizer.param_groups:
             group["lr"] = rate_at(config, state.step, state.finish_from, state.decay)
         stream = torch.Generator().manual_seed(stream_seed(config.seed, "noise", state.step))
-        x0 = pool.batch(state.step).contiguous(memory_format=torch.channels_last)
-        value = loss(state.network, x0, stream, config)
+        x0, held = (t.contiguous(memory_format=torch.channels_last) for t in pool.batch(state.step))
+        value = loss(state.network, x0, stream, config, held)
         state.optimizer.zero_grad(set_to_none=True)
         value.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)

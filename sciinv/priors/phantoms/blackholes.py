@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from sciinv.priors.phantoms.family import Family, dihedral
+from sciinv.priors.phantoms.marred import displaced
 
 N = 64
 PIXEL = 2.0  # µas
@@ -159,6 +160,7 @@ def _flow(rng: np.random.Generator) -> np.ndarray:
 
 
 _KINDS = (_ring, _crescent, _flow, _disc, _blobs, _jet)
+_PERFECT = (_ring, _crescent, _disc)
 _SHARES = (0.22, 0.12, 0.24, 0.10, 0.18, 0.14)
 KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "ring": _ring,
@@ -173,6 +175,21 @@ KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 def generate(rng: np.random.Generator, source: object = None) -> np.ndarray:
     """Return one source u [1, 64, 64]; its sum is 500, that is a total flux of 1 Jy."""
     return _finished(_KINDS[rng.choice(len(_KINDS), p=_SHARES)](rng), rng)
+
+
+def generate_marred(rng: np.random.Generator, source: object = None) -> np.ndarray:
+    """Return the source of `generate`, and it with its edges displaced where they are perfect.
+
+    Rings, crescents and discs are ellipses to the last digit; the outlines of flows, components and
+    jets are free, and theirs stay. [2, 64, 64].
+    """
+    kind = rng.choice(len(_KINDS), p=_SHARES)
+    clean = _finished(_KINDS[kind](rng), rng)[0]
+    held = clean
+    if _KINDS[kind] in _PERFECT:
+        held = displaced(clean, rng, depth=(0.3, 4), reach=(2.5, 10))
+        held = held * (clean.sum() / held.sum())
+    return np.stack([clean, held]).astype(np.float32)
 
 
 def generate_kind(kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -227,6 +244,7 @@ FAMILY = Family(
     pixel=PIXEL,
     pixel_unit="µas",
     generate=generate,
+    marred=generate_marred,
     augment=augment,
     source=lambda path: None,
     licence="synthetic; BSD-3-Clause with this repository",

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter, shift
 from torch import Tensor
 
 from sciinv.priors.phantoms.family import Family, dihedral
+from sciinv.priors.phantoms.marred import displaced, shaded
 
 N = 128
 FIELD = 75.94  # mm
@@ -176,6 +177,20 @@ def _slots(rng: np.random.Generator, radius: float) -> list[Shape]:
 
 def generate(rng: np.random.Generator, source: object = None) -> np.ndarray:
     """Return one disc u [1, 128, 128]: −1 in air, about +1 in acrylic."""
+    return _disc(rng)[0]
+
+
+def generate_marred(rng: np.random.Generator, source: object = None) -> np.ndarray:
+    """Return the disc of `generate`, and it with its rim dented or its acrylic shaded [2, N, N]."""
+    clean, rim = _disc(rng)
+    held = displaced(clean[0], rng, depth=(0.7, 10), reach=(2.5, 16), where=rim)
+    if rng.random() < 0.3:
+        held = shaded(held + 1, rng) - 1
+    return np.stack([clean[0], held]).astype(np.float32)
+
+
+def _disc(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return a disc u [1, N, N], and a weight [N, N] that is 1 at its rim and falls inwards."""
     radius = 35.0 * rng.uniform(0.96, 1.03)
     x, y = rng.normal(0, 1.2, 2)
     make = (_scattered, _cells, _slots)[rng.choice(3, p=(0.6, 0.3, 0.1))]
@@ -192,7 +207,10 @@ def generate(rng: np.random.Generator, source: object = None) -> np.ndarray:
     cupping = rng.uniform(0, 0.05) if rng.random() < 0.7 else 0.0
     # The Helsinki scans span 0.0373 to 0.0400 /mm, 0.98 to 1.05 of the nominal value.
     level = rng.uniform(0.93, 1.09) * (1 + cupping * (np.clip(r2, 0, 1) - 0.5))
-    return (2 * level * image - 1)[None].astype(np.float32)
+    depth = (radius - np.sqrt(r2) * radius) / PIXEL  # of a place below the rim, pixels
+    # outwards the weight stays, so that a dent is filled with the air behind it; holes keep theirs
+    rim = np.exp(-0.5 * (np.clip(depth, 0, None) / 4) ** 2)
+    return (2 * level * image - 1)[None].astype(np.float32), rim
 
 
 def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -210,6 +228,7 @@ FAMILY = Family(
     pixel=PIXEL,
     pixel_unit="mm",
     generate=generate,
+    marred=generate_marred,
     augment=augment,
     source=lambda path: None,
     licence="synthetic; BSD-3-Clause with this repository",

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciinv.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Family:
@@ -31,6 +33,8 @@ class Family:
         limits: What the class lacks, so what a prior of it is not good for.
         split: (source, held out?) → what the images of one side are made from, where people or
             objects are either trained on or held out; block 0 of a seed is held out.
+        marred: (rng, source) → what `generate` returns and, in as many channels behind it, the same
+            image as a chain may hold it (see `marred`) [2C, H', W'] float32; or None.
         vary: Changes a training batch as a whole (its size, its orientation), or None.
     """
 
@@ -50,14 +54,31 @@ class Family:
     limits: str
     split: Callable[[object, bool], object] | None = None
     vary: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    marred: Callable[[np.random.Generator, object], np.ndarray] | None = None
 
-    def pool(self, seed: int, block: int, count: int, source: object) -> Tensor:
-        """Return `count` pool images as float16 [N, C, H', W']; equal keys, equal images."""
+    def pool(
+        self, seed: int, block: int, count: int, source: object, *, marred: bool = False
+    ) -> Tensor:
+        """Return `count` pool images as float16 [N, C, H', W']; equal keys, equal images.
+
+        Where `marred`, each with its marred copy behind it, [N, 2C, H', W'].
+
+        Raises:
+            ConfigError: `marred` of a family that has no such images.
+        """
+        make = self.generate
+        if marred:
+            if self.marred is None:
+                raise ConfigError(
+                    "The family has no marred images",
+                    where=f"family {self.name}",
+                    expected="a family that says what a chain may do to its images",
+                    remedy="leave `marred` out of the training configuration",
+                )
+            make = self.marred
         if self.split is not None:
             source = self.split(source, block == 0)
-        images = [
-            self.generate(np.random.default_rng([seed, block, i]), source) for i in range(count)
-        ]
+        images = [make(np.random.default_rng([seed, block, i]), source) for i in range(count)]
         return torch.from_numpy(np.stack(images).astype(np.float16))
 
 
