@@ -3,13 +3,18 @@
     python docs/studies/mended.py errors ct|blackhole BEFORE     BEFORE is the file of before
     python docs/studies/mended.py dents BEFORE
     python docs/studies/mended.py scans FILE ta:30 tb:30 01a:30 …
+    python docs/studies/mended.py join NETWORK ABOVE ALONE
 
 `errors`: SIMULATED. Root mean square error per pixel on 48 images of the family (seed 903, no
 training's), clean and marred, with the same noise for both priors. `dents`: SIMULATED. A round dent
 of 7 pixels is cut into the rim of eight discs (seed 902); the share of its depth that D keeps, 0
 for a perfect prior. `scans`: measured Helsinki scans as `workflows/configs/helsinki.yaml` draws
 them (seed 2026, 8 draws in one micro-batch), with the prior FILE; phantoms beyond the two that ship
-come from the folder HTC2022. Draws that failed are left out of the mean, as in the report.
+come from the folder HTC2022. Draws that failed are left out of the mean, as in the report. `join`
+puts the network of `sciinv train workflows/configs/train-ct-mended.yaml` between the two of
+data/priors/ct.safetensors as `train-ct.yaml` makes it: with a share from ABOVE on, alone from ALONE
+to where the one for high noise begins. Widths from ABOVE on are measured anew, the local ones on 64
+of the prior's own images.
 """
 
 from __future__ import annotations
@@ -22,9 +27,14 @@ import torch
 from unknown_scans import REPO, file_of
 
 from sciinv import priors, samplers
+from sciinv.arithmetic import fixed_arithmetic
 from sciinv.operators.from_store import from_measurement
 from sciinv.priors.base import Prior
+from sciinv.priors.learned import evaluation, files
+from sciinv.priors.learned.copies import remade
+from sciinv.priors.learned.specs import HighSpec
 from sciinv.priors.phantoms import discs, family
+from sciinv.priors.widths import local, stationary
 from sciinv.quantities.segmentation import score
 from sciinv.readers import htc2022
 
@@ -32,6 +42,7 @@ SEED, IMAGES = 903, 48
 SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0)
 FAMILIES = {"ct": "discs", "blackhole": "blackholes"}
 DENT = 7  # pixels
+WIDTHS = 905  # seed of what the widths of the joined prior are measured on
 
 
 def denoised(prior: Prior, u: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -117,6 +128,40 @@ def scans(file: str, cases: list[str]) -> None:
         )
 
 
+@fixed_arithmetic()
+def join(file: str, above: float, alone: float) -> None:
+    """Write the network of a file into the disc prior."""
+    path = REPO / "data/priors/ct.safetensors"
+    before, trained = files.load(path), files.load(file)
+    high = before.high_spec
+    assert high is not None
+    prior = remade(
+        before,
+        high=HighSpec(trained.spec, above, alone),
+        middle=high,
+        metadata={
+            **before.metadata,
+            "training_high": trained.metadata["training"],
+            "training_middle": before.metadata["training_high"],
+        },
+    )
+    prior.high.load_state_dict(trained.network.state_dict())
+    prior.middle.load_state_dict(before.high.state_dict())
+    files.save(prior, path, storage=torch.float16)
+    prior = files.load(path)  # widths are those of the weights as stored
+    kind, least = family("discs"), prior.scale * above
+    stream = torch.Generator().manual_seed(WIDTHS)
+    x0 = kind.offset + kind.scale * kind.augment(kind.pool(WIDTHS, 1, 96, None).float(), stream)
+    assert prior.widths is not None
+    assert prior.local is not None
+    prior.widths = stationary.remeasured(prior.widths, prior, x0, least, seed=WIDTHS)
+    own = evaluation.unconditional(prior, 64, prior.train_shape, seed=WIDTHS)
+    prior.local = local.refitted(prior.local, prior, own, least, count=96, seed=WIDTHS)
+    prior.metadata["local_above"] = {"sigma": above, "images": len(own), "seed": WIDTHS}
+    files.save(prior, path, storage=torch.float16)
+    print("\n".join(evaluation.uppers(prior)))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     what, *words = sys.argv[1:]
@@ -124,5 +169,7 @@ if __name__ == "__main__":
         errors(*words)
     elif what == "dents":
         dents(*words)
+    elif what == "join":
+        join(words[0], float(words[1]), float(words[2]))
     else:
         scans(words[0], words[1:])
