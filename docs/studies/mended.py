@@ -60,7 +60,7 @@ def errors(name: str, before: str) -> None:
     """Print errors per level on clean and on marred images."""
     kind = family(FAMILIES[name])
     both = [priors.load(path) for path in (before, REPO / f"data/priors/{name}.safetensors")]
-    clean, marred = kind.pool(SEED, 0, IMAGES, None, marred=True).float().chunk(2, 1)
+    clean, marred = kind.pairs(SEED, 0, IMAGES, None).float().chunk(2, 1)
     print(
         "| σ, u | clean: before | now | ratio | marred: before | now | ratio |\n" + "|---" * 7, "|"
     )

@@ -185,12 +185,11 @@ class Pool:
         """Return a step's clean images, and what noise is added to, u [B, C, H, W] float32 each."""
         c = self.config
         turn = step // c.refresh
+        make = self.kind.pairs if c.marred else self.kind.pool
         for slot in range(self.slots):
             wanted = slot + self.slots * max(math.ceil((turn - slot) / self.slots), 0)
             if self.held[slot] != wanted:
-                self.blocks[slot] = self.kind.pool(
-                    c.seed, wanted + 1, c.block, self.source, marred=c.marred > 0
-                )
+                self.blocks[slot] = make(c.seed, wanted + 1, c.block, self.source)
                 self.held[slot] = wanted
         stream = torch.Generator().manual_seed(stream_seed(c.seed, "batch", step))
         picks = torch.randint(0, self.slots * c.block, (c.batch,), generator=stream).tolist()

@@ -56,26 +56,29 @@ class Family:
     vary: Callable[[Tensor, torch.Generator], Tensor] | None = None
     marred: Callable[[np.random.Generator, object], np.ndarray] | None = None
 
-    def pool(
-        self, seed: int, block: int, count: int, source: object, *, marred: bool = False
-    ) -> Tensor:
-        """Return `count` pool images as float16 [N, C, H', W']; equal keys, equal images.
+    def pool(self, seed: int, block: int, count: int, source: object) -> Tensor:
+        """Return `count` pool images as float16 [N, C, H', W']; equal keys, equal images."""
+        return self._made(self.generate, seed, block, count, source)
 
-        Where `marred`, each with its marred copy behind it, [N, 2C, H', W'].
+    def pairs(self, seed: int, block: int, count: int, source: object) -> Tensor:
+        """Return the images of `pool`, each with its marred copy behind it, [N, 2C, H', W'].
 
         Raises:
-            ConfigError: `marred` of a family that has no such images.
+            ConfigError: The family has no marred images.
         """
-        make = self.generate
-        if marred:
-            if self.marred is None:
-                raise ConfigError(
-                    "The family has no marred images",
-                    where=f"family {self.name}",
-                    expected="a family that says what a chain may do to its images",
-                    remedy="leave `marred` out of the training configuration",
-                )
-            make = self.marred
+        if self.marred is None:
+            raise ConfigError(
+                "The family has no marred images",
+                where=f"family {self.name}",
+                expected="a family that says what a chain may do to its images",
+                remedy="leave `marred` out of the training configuration",
+            )
+        return self._made(self.marred, seed, block, count, source)
+
+    def _made(
+        self, make: Callable[[np.random.Generator, object], np.ndarray], seed: int, block: int,
+        count: int, source: object,
+    ) -> Tensor:  # fmt: skip
         if self.split is not None:
             source = self.split(source, block == 0)
         images = [make(np.random.default_rng([seed, block, i]), source) for i in range(count)]
