@@ -23,8 +23,10 @@ def fixed_arithmetic(threads: int = THREADS) -> Iterator[None]:
     try:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
+            # An autocast further in, as training has one, keeps no casts of weights either: torch
+            # forgets them when the outermost ends, so that every step would see the first weights.
             for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
-                stack.enter_context(torch.autocast(device, enabled=False))
+                stack.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
             yield
     finally:
         torch.set_num_threads(before)

@@ -133,6 +133,25 @@ def put(
     return moved
 
 
+def remeasure(prior: LearnedPrior, x0: Tensor, least: float, seed: int) -> Tensor:
+    """Measure widths from a level on anew, and return the 64 own images of the local ones.
+
+    Args:
+        prior: With the weights as stored; it takes the new widths.
+        x0: Clean images for the stationary widths, physical units.
+        least: The level, units of u.
+        seed: Of noise and own images.
+    """
+    assert prior.widths is not None
+    assert prior.local is not None
+    above = prior.scale * least
+    prior.widths = stationary.remeasured(prior.widths, prior, x0, above, seed=seed)
+    own = evaluation.unconditional(prior, 64, prior.train_shape, seed=seed)
+    prior.local = local.refitted(prior.local, prior, own, above, count=96, seed=seed)
+    prior.metadata["local_above"] = {"sigma": least, "images": len(own), "seed": seed}
+    return own
+
+
 @fixed_arithmetic()
 def combine(
     name: str, role: str, file: str, levels: tuple[float, float],
@@ -144,15 +163,10 @@ def combine(
     files.save(prior, path, storage=torch.float16)
     prior = files.load(path)  # widths are those of the weights as stored
     kind = family(OWN[name])
-    c, above = prior.constants, prior.scale * least
+    c = prior.constants
     x0 = c.offset + c.scale * images(kind.name, kind.source(folder), 96, 2)
-    assert prior.widths is not None
-    assert prior.local is not None
-    prior.widths = stationary.remeasured(prior.widths, prior, x0, above, seed=SEED)
-    own = evaluation.unconditional(prior, 64, prior.train_shape, seed=SEED)
+    own = remeasure(prior, x0, least, SEED)
     evaluation.picture(own, path.with_name(f"{name}-samples.png"))
-    prior.local = local.refitted(prior.local, prior, own, above, count=96, seed=SEED)
-    prior.metadata["local_above"] = {"sigma": least, "images": len(own), "seed": SEED}
     files.save(prior, path, storage=torch.float16)
     print("\n".join(evaluation.uppers(prior)))
 

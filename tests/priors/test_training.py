@@ -64,7 +64,15 @@ class TestConfiguration:
             TrainConfig.of_file(tmp_path / "b.yaml")
 
     @pytest.mark.parametrize(
-        ("key", "value"), [("rate", "1.5e-3x"), ("batch", 0), ("sigma_min", -1.0), ("nc", [8, 8])]
+        ("key", "value"),
+        [
+            ("rate", "1.5e-3x"),
+            ("batch", 0),
+            ("sigma_min", -1.0),
+            ("nc", [8, 8]),
+            ("marred", 50),
+            ("marred", -0.1),
+        ],
     )
     def test_values_of_the_wrong_kind_are_named(self, key, value):
         with pytest.raises(ConfigError, match=key):
@@ -74,7 +82,7 @@ class TestConfiguration:
         (tmp_path / "a.yaml").write_text("name: a\nfamily: discs\nrate: 8e-4\n")
         assert TrainConfig.of_file(tmp_path / "a.yaml").rate == 8e-4
 
-    @pytest.mark.parametrize("name", ["blackhole", "ct", "mri", "ct-mended"])
+    @pytest.mark.parametrize("name", ["blackhole", "ct", "mri", "ct-mended", "blackhole-mended"])
     def test_the_shipped_configurations_are_valid(self, name):
         root = Path(__file__).parents[2]
         config = TrainConfig.of_file(root / f"workflows/configs/train-{name}.yaml")

@@ -13,13 +13,8 @@ def native(device: torch.device) -> bool:
 
 
 def cast(device: torch.device) -> torch.autocast:
-    """Return the autocast to train and validate in.
-
-    It keeps no casts of weights: torch forgets these when the outermost autocast ends, and
-    `fixed_arithmetic` is one around the whole run, so that every step would see the first weights.
-    """
-    wanted = native(device)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted, cache_enabled=False)
+    """Return the autocast to train and validate in."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native(device))
 
 
 def chosen(name: str) -> torch.device:

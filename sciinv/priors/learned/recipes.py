@@ -16,6 +16,8 @@ from sciinv.errors import ConfigError
 from sciinv.priors.phantoms import Family
 from sciinv.seeds import stream_seed
 
+_WANTED = {"nc": "four positive integers", "marred": "a share of the images, 0 … 1"}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -141,14 +143,17 @@ class TrainConfig:
             positive = value > 0 if kind in (int, float) and fits else True
             if key in ("p_mean", "seed", "high_above", "minutes", "gains", "marred"):
                 positive = True
+            if key == "marred":
+                fits = fits and 0 <= value <= 1
             if key == "nc":
                 fits = fits and len(value) == 4 and all(isinstance(n, int) and n > 0 for n in value)
             if not (fits and positive):
                 raise ConfigError(
                     "The training configuration has a value that cannot be used",
                     where=f"{where}: {key}" if where else key,
-                    expected="four positive integers" if key == "nc" else f"a {kind.__name__}, > 0",
+                    expected=_WANTED.get(key, f"a {kind.__name__}, > 0"),
                     got=repr(value),
+                    remedy="give it such a value, or leave it out for the default",
                 )
         return cls(**values)
 

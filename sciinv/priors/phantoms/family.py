@@ -71,6 +71,7 @@ class Family:
                 "The family has no marred images",
                 where=f"family {self.name}",
                 expected="a family that says what a chain may do to its images",
+                got="one that does not",
                 remedy="leave `marred` out of the training configuration",
             )
         return self._made(self.marred, seed, block, count, source)
