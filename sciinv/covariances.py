@@ -37,6 +37,14 @@ class Covariance(ABC):
     #: True where every lane of a batch has the same covariance
     shared: bool = True
 
+    def coordinates(self, like: Tensor) -> tuple[int, ...]:
+        """Return the shape of one lane's z with x = L z; an image's unless L has more columns."""
+        return tuple(like.shape[1:])
+
+    def origin(self, like: Tensor) -> Tensor:
+        """Return z = 0 of each lane of an image batch."""
+        return like.new_zeros(len(like), *self.coordinates(like))
+
     @abstractmethod
     def sqrt(self, z: Tensor) -> Tensor:
         """Return L z."""
@@ -294,6 +302,10 @@ class Deferred(Covariance):
         if self._made is None:
             self._made = self._make()
         return self._made
+
+    def coordinates(self, like: Tensor) -> tuple[int, ...]:
+        """Return the shape of one lane's z."""
+        return self.made.coordinates(like)
 
     def sqrt(self, z: Tensor) -> Tensor:
         """Return L z."""

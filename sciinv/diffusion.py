@@ -110,8 +110,8 @@ def reverse_sde(
         x_hat = prior(x, float(now))
         ratio = (then / now) ** 2
         if error is not None:
-            z = streams.randn(x.shape[1:], x)
-            x_hat = x_hat + error(x_hat, float(now)).sqrt(z)
+            width = error(x_hat, float(now))
+            x_hat = x_hat + width.sqrt(streams.randn(width.coordinates(x), x))
         x = x_hat + ratio * (x - x_hat)
         if then > 0:
             x = x + float(then * np.sqrt(1.0 - ratio)) * streams.randn(x.shape[1:], x)

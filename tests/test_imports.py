@@ -15,7 +15,7 @@ FOLDERS = {"sciinv": REPO / "sciinv", "sciinv.operators": REPO / "operators"}
 # Lower floors know nothing of higher ones. Every module stands on one; the list is closed.
 FLOORS = [
     ["errors", "seeds", "registry", "arithmetic"],
-    ["covariances", "likelihoods", "noise", "diffusion", "units", "metrics"],
+    ["covariances", "displaced", "likelihoods", "noise", "diffusion", "units", "metrics"],
     ["solvers"],
     ["priors", "operators"],
     ["readers"],

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.covariances import Covariance, Implicit
+from sciinv.displaced import Displaced
 from sciinv.errors import ConfigError, DivergenceError
 from sciinv.kernels import mixture, scales
 from sciinv.kernels.base import Draw, Kernel, Level
@@ -23,6 +24,9 @@ from sciinv.solvers import Linearised, Whitened, solve_dual
 EARLY, LATE, LATE_FROM = 0.4, 0.1, 0.8
 LAST = 0.3  # at the last level there is no next one: this share of its own noise stands for it
 TRIAL = 8  # iterations after which the better of two preconditioners shows
+# Steps of an early solve under a model that knows of displaced edges. Simulated discs from 30°,
+# mean rms of 16 draws: 0.33, 0.28 u for 20, 40; 80 as 40; solves as for other models 0.35.
+STEPS = 40
 
 
 class Exact(Kernel):
@@ -41,7 +45,8 @@ class Exact(Kernel):
         condition: Where nothing preconditions the solve of a large image, the noise variance is
             raised by the factor T ≥ 1 that keeps the largest eigenvalue of C Aᵀ R⁻¹ A / T at this:
             an unconverged draw at high noise sends the chain astray, a tempered one does not, and T
-            is 1 long before the end.
+            is 1 long before the end. A model of p(x0 | x_t) that knows of displaced edges needs no
+            T: there early solves take a fixed number of steps (`Whitened.some`).
     """
 
     name = "exact"
@@ -60,7 +65,7 @@ class Exact(Kernel):
         if given is not None and given.x_t[0].numel() <= mixture.MOST_PIXELS:
             return Draw(mixture.draw(given, problem, streams))
         m, c = moments.mean, moments.covariance
-        x = m + c.sqrt(streams.randn(m.shape[1:], m))
+        x = m + c.sqrt(streams.randn(c.coordinates(m), m))
         lin, u = problem.linearise(x)
         noise = streams.randn(u.shape[1:], u)
         residual = problem.likelihood.residual(u, problem.y)
@@ -79,9 +84,12 @@ class Exact(Kernel):
             scale = level.sigma_next or LAST * level.sigma
             tol = LATE if late else EARLY
             chain = problem.chain
-            d, error, iterations = solve.solve(
-                r, scale, tol, self.max_iter, problem.nats, chain.get("iterations", 0)
-            )
+            if self._some(c, problem) and not late:
+                d, error, iterations = solve.some(r, STEPS)
+            else:
+                d, error, iterations = solve.solve(
+                    r, scale, tol, self.max_iter, problem.nats, chain.get("iterations", 0)
+                )
             chain["iterations"] = iterations
             if late and not bool((error <= self.accept_error).all()):
                 raise self._unconverged(problem, error, iterations)
@@ -112,7 +120,18 @@ class Exact(Kernel):
             return Whitened(lin, c, x, symbol=symbol)
         scale, power = typical
         temper = max(1.0, scale * float((power * symbol).max()) / self.condition)
+        if self._some(c, problem):
+            temper = 1.0
         return Whitened(lin, c, x, temper, rough=symbol)
+
+    @staticmethod
+    def _some(c: Covariance, problem: Problem) -> bool:
+        """Whether early solves take `STEPS` steps at T = 1: no preconditioner, edges that move.
+
+        Not where parameters of the instrument hang on what is left of a solve.
+        """
+        plain = not problem.chain.get("preconditioned", True)
+        return plain and isinstance(c, Displaced) and problem.nats is None
 
     @staticmethod
     def _check(moments: Moments, problem: Problem) -> None:
@@ -151,7 +170,8 @@ class Exact(Kernel):
 def _expected(lin: Linearised, c: Covariance, x: Tensor) -> Tensor:
     """Return a residual Ā √C ξ + n as the model expects it, ξ and n of one lane for all."""
     one = Streams.of_seed(0, 1)
-    r = lin.forward(c.sqrt(one.randn(x.shape[1:], x).expand_as(x)))
+    z = one.randn(c.coordinates(x), x)
+    r = lin.forward(c.sqrt(z.expand(len(x), *z.shape[1:])))
     return r + one.randn(r.shape[1:], r).expand_as(r)
 
 

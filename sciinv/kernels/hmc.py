@@ -38,7 +38,7 @@ class HMC(Kernel):
     def __call__(self, moments: Moments, problem: Problem, streams: Streams, level: Level) -> Draw:
         """Return the last state of one chain per lane, started at the mean."""
         target = Target(moments, problem)
-        z = torch.zeros_like(moments.mean)
+        z = moments.covariance.origin(moments.mean)
         nll, g_prior, g_data = target(z)
         dim = z[0].numel()
         # The stable step falls as D^{-1/4} at a fixed acceptance; small problems take 1/√λ whole.

@@ -13,6 +13,7 @@ Source: Cotter et al. 2013, "MCMC methods for functions", for the Crank–Nicols
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -96,7 +97,7 @@ def mode(at: Unknowns, moments: Moments) -> Model:
     """
     mean, sd = (part.to(moments.mean) for part in at.prior())
     t = (at.theta.to(moments.mean) - mean) / sd
-    v = torch.cat([torch.zeros_like(moments.mean).flatten(1), t], 1)
+    v = torch.cat([moments.covariance.origin(moments.mean).flatten(1), t], 1)
     model = Model(at, moments, v)
     best = model.energy(v)
     active = torch.ones_like(best, dtype=torch.bool)
@@ -142,14 +143,16 @@ class Model:
             self._dense = self._factored(self.lin.rows)
         typical = self.c.typical_spectrum(self.m)
         self.gain: Tensor | None = None
-        if self._dense is None and typical is not None:
+        pixels = self.c.coordinates(self.m) == self.m.shape[1:]
+        if self._dense is None and typical is not None and pixels:
             scale, power = typical
             self.gain = 1.0 / (1.0 + scale * power * problem.symbol(self.lin, self.m))
 
     def split(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z, as images, and t."""
-        pixels = self.m[0].numel()
-        return v[:, :pixels].reshape(self.m.shape), v[:, pixels:]
+        """Return z and t."""
+        shape = self.c.coordinates(self.m)
+        count = math.prod(shape)
+        return v[:, :count].reshape(len(v), *shape), v[:, count:]
 
     def physical(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return x0 = m + L z and θ = μ + D t."""

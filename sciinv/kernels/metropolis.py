@@ -44,7 +44,7 @@ class Metropolis(Kernel):
         m, c = moments.mean, moments.covariance
         nll = problem.nll(m)
         log_b = torch.zeros_like(nll)
-        chain = Chain((torch.zeros_like(m),), nll, self.steps, ACCEPTANCE, self.steps // 2)
+        chain = Chain((c.origin(m),), nll, self.steps, ACCEPTANCE, self.steps // 2)
         for _ in range(self.steps):
             (z,) = chain.state
             bb = per_lane(log_b.exp(), z)

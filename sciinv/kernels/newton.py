@@ -65,7 +65,7 @@ class GaussNewton(Kernel):
 
         def draw(noise: bool) -> Tensor:
             """Return a draw of the linearised posterior, or its mean."""
-            x = m + c.sqrt(streams.randn(m.shape[1:], m)) if noise else m
+            x = m + c.sqrt(streams.randn(c.coordinates(m), m)) if noise else m
             r = e_lin(x)
             r = r + streams.randn(r.shape[1:], r) if noise else r
             return correct(lin, c, r, x, self.tol, self.max_iter)[0]
@@ -98,7 +98,7 @@ class GaussNewton(Kernel):
     def _mode(self, moments: Moments, problem: Problem) -> tuple[Tensor, Tensor]:
         """Return z* with x* = m + L z* near the mode, and the last solve's residual."""
         m, c = moments.mean, moments.covariance
-        z = torch.zeros_like(m)
+        z = c.origin(m)
         best = problem.nll(m)
         residual = torch.zeros_like(best)
         active = torch.ones_like(best, dtype=torch.bool)

@@ -82,13 +82,14 @@ class Coordinates:
     def image(self, w: Tensor, streams: Streams) -> Tensor:
         """Return x0 ~ p(x0 | x_t, w)."""
         m = self.mean
-        z = streams.randn(m.shape[1:], m).flatten(1)
+        shape = self.c.coordinates(m)
+        z = streams.randn(shape, m).flatten(1)
         off = w[..., None] - torch.linalg.solve_triangular(
             self.root, (self.half @ z[..., None]).double(), upper=False
         )
         p = torch.linalg.solve_triangular(self.root.mT, off, upper=True).to(m)
         z = z + (self.half.mT @ p).squeeze(-1)
-        return m + self.c.sqrt(z.reshape(m.shape))
+        return m + self.c.sqrt(z.reshape(len(m), *shape))
 
 
 def draw(

@@ -55,6 +55,7 @@ class Prior(Denoiser):
         micro_batch: Lanes that one call handles: fixed, since rounding depends on it.
         widths: Fitted widths of p(x0 | x_t) (see `sciinv.priors.widths`), or None.
         local: Fitted local widths (see `sciinv.priors.widths.local`), or None.
+        moves: Fitted displacements of edges beside them (`sciinv.priors.widths.moves`), or None.
         typical: Offset and root mean square of the class, units of x, where they are known.
         largest: Root mean square of an image ÷ that of the class above which a draw is none.
         inflate: Factor on the fitted variances of a stationary width, found by calibration on the
@@ -73,6 +74,7 @@ class Prior(Denoiser):
     micro_batch: int = 4
     widths: Any = None
     local: Any = None
+    moves: Any = None
     typical: tuple[float, float] | None = None
     largest: float = 20.0
     inflate: float = 1.0
@@ -124,7 +126,8 @@ class Prior(Denoiser):
                 remedy="run `sciinv fit-widths` on the file of a trained prior, or take another "
                 "conditional (spectral, tweedie)",
             )
-        return self.local.covariance(x_hat, float(sigma), inflate)
+        c: Covariance = self.local.covariance(x_hat, float(sigma), inflate)
+        return c if self.moves is None else self.moves.covariance(c, x_hat, sigma, inflate)
 
     def _fitted(self) -> Any:
         if self.widths is None:

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sciinv.displaced import Moves
 from sciinv.solvers.bands import Bands, half_plane, remaining
 from sciinv.solvers.conjugate import conjugate_gradient
 
@@ -60,12 +61,17 @@ class Coarse:
         sd: s, [B, C, H, W].
         power: K(k) in unshifted order, [H, W].
         symbol: H(k) of Āᵀ Ā / T, [C, H, W] or [B, C, H, W].
+        moves: M where C = diag(s) K diag(s) + M Mᵀ: their coordinates follow the coefficients in
+            one row, and all of them are solved for.
     """
 
     def __init__(
-        self, rough: Rough, weight: Tensor, sd: Tensor, power: Tensor, symbol: Tensor
-    ) -> None:
+        self, rough: Rough, weight: Tensor, sd: Tensor, power: Tensor, symbol: Tensor,
+        moves: Moves | None = None,
+    ) -> None:  # fmt: skip
         h, w = sd.shape[-2:]
+        self.shape = (*sd.shape[1:-1], w // 2 + 1, 2)
+        self.moves = None if moves is None else moves.coarse(rough.side)
         self.side = rough.side
         self.rows, self.columns = h // rough.side, w // rough.side
         self.sd = F.avg_pool2d(sd, rough.side)
@@ -94,8 +100,11 @@ class Coarse:
                 the error alone is less than `SHARE` of it, a lane is done.
             first: Whether r is a right-hand side, whose solution's size says nothing of an error.
         """
-        y = self.fine * r
-        low = self._kept(r)
+        own, moved = self._parted(r, self.shape)
+        y = self.fine * own
+        kept = self._kept(own)
+        self.low = kept.shape[1:]
+        low = kept if moved is None else torch.cat([kept.flatten(1), moved], 1)
         last: Tensor | None = None
         before: Tensor | float = 0.0
         unsure = torch.zeros_like(self.weight.expand(len(r), 1, 1, 1)[:, 0, 0, 0])
@@ -116,10 +125,18 @@ class Coarse:
             return torch.where(done, 0.0, 2 * tol).to(unsure)
 
         z, _, _ = conjugate_gradient(self._matvec, low, tol, MOST, error=error)
+        z, moved = self._parted(z, self.low)
         top = self.rows // 2
         y[..., :top, : self.columns // 2, :] = z[..., :top, :, :]
         y[..., 1 - top :, : self.columns // 2, :] = z[..., top:, :, :]
-        return y, unsure
+        return (y if moved is None else torch.cat([y.flatten(1), moved], 1)), unsure
+
+    def _parted(self, z: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+        """Return coefficients of a shape, and what moves."""
+        if self.moves is None:
+            return z, None
+        own, moved = z.split([z.shape[1] - self.moves.count, self.moves.count], 1)
+        return own.reshape(len(z), *shape), moved
 
     def _matvec(self, z: Tensor) -> Tensor:
         """Return M̃ z of the coefficients kept."""
@@ -127,16 +144,21 @@ class Coarse:
         k = torch.fft.rfft2(self.sd * image, norm="ortho")
         top, half = self.rows // 2, self.columns // 2
         kept = torch.cat([k[..., :top, :half], k[..., 1 - top :, :half]], -2)
-        return z + torch.view_as_real(kept * self.into)
+        out = torch.view_as_real(kept * self.into)
+        if self.moves is not None:
+            out = torch.cat([out.flatten(1), self.moves.transposed(image)], 1)
+        return z + out
 
     def _image(self, z: Tensor) -> Tensor:
         """Return the means of L z over coarse pixels, [B, C, rows, columns]."""
+        z, moved = self._parted(z, self.low)
         top, half = self.rows // 2, self.columns // 2
         y = torch.view_as_complex(z) * self.out
         k = y.new_zeros(*y.shape[:-2], self.rows, half + 1)
         k[..., :top, :half] = y[..., :top, :]
         k[..., 1 - top :, :half] = y[..., top:, :]
-        return self.sd * torch.fft.irfft2(k, s=(self.rows, self.columns), norm="ortho")
+        image = self.sd * torch.fft.irfft2(k, s=(self.rows, self.columns), norm="ortho")
+        return image if moved is None or self.moves is None else image + self.moves(moved)
 
     def _kept(self, z: Tensor) -> Tensor:
         """Return the coefficients that the coarse grid holds, of [..., ky, kx, 2]."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from sciinv.covariances import Covariance, Fourier, Pixelwise
+from sciinv.displaced import Displaced, Moves
 from sciinv.solvers.bands import Bands, half_plane, remaining
 from sciinv.solvers.conjugate import cg_steps, conjugate_gradient
 from sciinv.solvers.linearised import Linearised
 from sciinv.solvers.rough import Coarse, nested
 
 EVERY = 3  # iterations of a solve between two looks at its error
+ENOUGH = 1e-4  # relative residual at which a solve of few steps has nothing left to do
 
 
 def normal_symbol(lin: Linearised, like: Tensor) -> Tensor:
@@ -76,13 +80,16 @@ class Whitened:
 
     def _coarse(self, symbol: Tensor) -> Coarse | None:
         """Return M̃⁻¹ where operator and covariance are those that it is made for."""
-        rough, c, noise = self.lin.rough, self.c, self.lin.precision
+        rough, noise = self.lin.rough, self.lin.precision
+        c, moves = self.c, None
+        if isinstance(self.c, Displaced):
+            c, moves = self.c.base, self.c.moves
         if rough is None or noise is None or not isinstance(c, Pixelwise):
             return None
         if c.correlation is None or any(n % (2 * rough.side) for n in c.sd.shape[-2:]):
             return None
         weight = noise / self.temper
-        return Coarse(rough, weight, c.sd, c.correlation.power, symbol / self.temper)
+        return Coarse(rough, weight, c.sd, c.correlation.power, symbol / self.temper, moves)
 
     def matvec(self, z: Tensor) -> Tensor:
         """Return M z."""
@@ -97,6 +104,20 @@ class Whitened:
         b = self.root.transposed(self.lin.adjoint(r, self.like))
         z, residual = cg_steps(self.matvec, b, self.precondition, iterations)
         return -0.5 * float((z * (b + residual)).sum())
+
+    def some(self, r: Tensor, steps: int) -> tuple[Tensor, Tensor, int]:
+        """Return d after a few steps of conjugate gradients, the relative residual [B], the steps.
+
+        What the data tell best is conditioned on within the first steps; directions that they tell
+        least stay as p(x0 | x_t) drew them. Where C is a model, these are what it knows least of.
+
+        Args:
+            r: Whitened residual ÷ T, shape of the measurement.
+            steps: Most steps.
+        """
+        b = self.root.transposed(self.lin.adjoint(r, self.like))
+        z, left, done = conjugate_gradient(self.matvec, b, ENOUGH, steps, self.precondition)
+        return self.root(z), left, done
 
     def solve(
         self,
@@ -237,8 +258,38 @@ class _Waves:
         return gain * z
 
 
-def _root(covariance: Covariance, like: Tensor) -> _Pixels | _Waves:
+class _Joined:
+    """L' = [L, M] of coordinates in one row: those of L, then those of the moves."""
+
+    def __init__(self, base: _Pixels | _Waves, moves: Moves, shape: tuple[int, ...]) -> None:
+        self.base, self.moves, self.shape = base, moves, shape
+        self.count = math.prod(shape)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return L' z."""
+        own = z[:, : self.count].reshape(len(z), *self.shape)
+        return self.base(own) + self.moves(z[:, self.count :])
+
+    def transposed(self, v: Tensor) -> Tensor:
+        """Return L'ᵀ v."""
+        return torch.cat([self.base.transposed(v).flatten(1), self.moves.transposed(v)], 1)
+
+    def diagonal(self, gain: Tensor) -> Tensor:
+        """Return g(k) as `scaled` takes it."""
+        return self.base.diagonal(gain)
+
+    def scaled(self, gain: Tensor, z: Tensor) -> Tensor:
+        """Return g z, and what moves as it is."""
+        own = z[:, : self.count].reshape(len(z), *self.shape)
+        return torch.cat([self.base.scaled(gain, own).flatten(1), z[:, self.count :]], 1)
+
+
+def _root(covariance: Covariance, like: Tensor) -> _Pixels | _Waves | _Joined:
     """Return L in the coordinates in which it is cheapest."""
+    if isinstance(covariance, Displaced):
+        base = _root(covariance.base, like)
+        assert not isinstance(base, _Joined)
+        return _Joined(base, covariance.moves, tuple(base.transposed(like[:1] * 0).shape[1:]))
     if isinstance(covariance, Pixelwise) and covariance.correlation is not None:
         return _Waves(covariance.sd, covariance.correlation.power, like)
     if isinstance(covariance, Fourier):

@@ -30,6 +30,7 @@ def remade(prior: LearnedPrior, **changes: Any) -> LearnedPrior:
         "coarse": prior.coarse_spec,
         "widths": prior.widths,
         "local": prior.local,
+        "moves": prior.moves,
         "inflate": prior.inflate,
         "levels": prior.levels,
         "local_inflate": prior.local_inflate,

@@ -15,6 +15,7 @@ from sciinv.priors.learned.network import HighSpec, LearnedPrior, NetworkSpec, P
 from sciinv.priors.learned.specs import UPPER
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
+from sciinv.priors.widths.moves import MovedEdges
 
 FORMAT = 1
 KEY = "sciinv"
@@ -36,6 +37,8 @@ def save(prior: LearnedPrior, path: str | Path, *, storage: torch.dtype = torch.
         tensors |= prior.widths.to(1 / prior.scale).tensors()
     if prior.local is not None:
         tensors |= prior.local.tensors()
+    if prior.moves is not None:
+        tensors |= prior.moves.tensors()
     tensors = {k: v.cpu().contiguous().clone() for k, v in tensors.items()}
     header = {KEY: json.dumps({"format": FORMAT, **prior.describe()}, sort_keys=True)}
     part = path.with_name(path.name + ".part")
@@ -78,7 +81,8 @@ def load(
     widths = {k: v for k, v in tensors.items() if k.startswith("widths.")}
     found = {k: v for k, v in tensors.items() if k in wanted}
     local = {k: v for k, v in tensors.items() if k.startswith("local.")}
-    stray = set(tensors) - set(widths) - set(local) - set(found)
+    moves = {k: v for k, v in tensors.items() if k.startswith("moves.")}
+    stray = set(tensors) - set(widths) - set(local) - set(moves) - set(found)
     lacking = set(wanted) - set(found)
     if stray or lacking:
         raise PriorError(
@@ -123,6 +127,17 @@ def load(
                 expected="the tensors that `sciinv fit-widths` writes",
                 got=error,
                 remedy="run `sciinv fit-widths` on the file again",
+            ) from error
+    if moves:
+        try:
+            prior.moves = MovedEdges.of_tensors(moves)
+        except KeyError as error:
+            raise PriorError(
+                "The displacements of edges in the file are incomplete",
+                where=path,
+                expected="moves.sigma, moves.lengths, moves.sizes, moves.brightness",
+                got=", ".join(sorted(moves)),
+                remedy="take a whole copy of the file",
             ) from error
     return prior.to(device=device, dtype=dtype, memory_format=torch.channels_last)
 

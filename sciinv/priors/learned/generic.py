@@ -58,6 +58,7 @@ def scaled(prior: LearnedPrior, factor: float) -> LearnedPrior:
         constants=replace(c, offset=c.offset * factor, scale=c.scale * factor),
         widths=None if prior.widths is None else prior.widths.to(factor),
         local=local,
+        moves=None if (moved := prior.moves) is None else moved.to(factor),
     )
 
 

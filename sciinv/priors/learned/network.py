@@ -30,6 +30,7 @@ from sciinv.priors.learned.planes import (
 from sciinv.priors.learned.specs import UPPER, HighSpec, NetworkSpec, Preconditioning
 from sciinv.priors.widths import FittedWidths
 from sciinv.priors.widths.local import LocalWidths
+from sciinv.priors.widths.moves import MovedEdges
 
 __all__ = ["EDMNetwork", "HighSpec", "LearnedPrior", "NetworkSpec", "Preconditioning"]
 
@@ -204,6 +205,7 @@ class LearnedPrior(Prior):
         coarse: A last one above that, which sees the image's coarse structure alone, or None.
         widths: Fitted widths of p(x0 | x_t) in physical units, or None.
         local: Fitted local widths, in physical units, or None.
+        moves: Fitted displacements of edges beside the local widths, or None.
         inflate: Factor on the fitted variances, found by calibration.
         levels: Annealing levels that suffice, found by calibration.
         local_inflate: Factor on the variances of the local widths at these levels.
@@ -227,6 +229,7 @@ class LearnedPrior(Prior):
         coarse: HighSpec | None = None,
         widths: FittedWidths | None = None,
         local: LocalWidths | None = None,
+        moves: MovedEdges | None = None,
         inflate: float = 3.0,
         levels: int = Prior.levels,
         local_inflate: float = Prior.local_inflate,
@@ -248,7 +251,7 @@ class LearnedPrior(Prior):
         self.sigma_data = c.sigma_data * c.scale
         self.typical = (c.offset, self.sigma_data)
         self.sigma_min, self.sigma_max = c.sigma_min * c.scale, c.sigma_max * c.scale
-        self.widths, self.local = widths, local
+        self.widths, self.local, self.moves = widths, local, moves
         self.inflate, self.levels, self.local_inflate = inflate, levels, local_inflate
         self.metadata = dict(metadata or {})
         self.requires_grad_(False)

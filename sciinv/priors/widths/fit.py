@@ -12,7 +12,7 @@ from safetensors import safe_open
 from sciinv.arithmetic import fixed_arithmetic
 from sciinv.priors.draws import prior_draws
 from sciinv.priors.learned import files
-from sciinv.priors.widths import local
+from sciinv.priors.widths import local, moves
 
 LEVELS = 16
 
@@ -57,6 +57,8 @@ def add_local(
         prior, own, torch.logspace(*ends, LEVELS), offset=prior.offset, unit=prior.sigma_data,
         pairs=pairs, steps=steps, seed=seed, say=lambda line: say(f"{prior.name}: {line}"),
     )  # fmt: skip
+    if prior.moves is not None:  # they are what the widths leave
+        prior.moves = moves.fit(prior, prior.local, own, prior.moves.sigmas, seed=seed)
     prior.metadata["local"] = {"images": images, "pairs": pairs, "steps": steps, "seed": seed}
     files.save(prior, path, storage=storage)
     return Path(path)
