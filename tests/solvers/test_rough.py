@@ -188,7 +188,7 @@ def test_a_solve_of_few_steps_is_conditioned_on_what_the_data_tell_best() -> Non
     many, _, _ = plain.some(r, 2000)
     assert steps == 5
     assert float(left.min()) > 1e-4
-    # A relative residual of 1e-4 of directions that the data tell 1,000 times better than the worst.
+    # A relative residual of 1e-4, of directions that are told 1,000 times better than the worst.
     assert float((many - exact).norm() / exact.norm()) < 0.05
     # Brightness is what every ray sees: five steps have it, and miss half of the rest.
     assert float((few.mean((1, 2, 3)) / exact.mean((1, 2, 3)) - 1).abs().max()) < 0.1
