@@ -6,7 +6,6 @@
     python docs/studies/mended.py join NETWORK ABOVE ALONE
     python docs/studies/mended.py replace FILE
     python docs/studies/mended.py moves
-    python docs/studies/mended.py discs FILE ANGLE
 
 `errors`: SIMULATED. Root mean square error per pixel on 48 images of the family (seed 903, no
 training's), clean and marred, with the same noise for both priors. `dents`: SIMULATED. A round dent
@@ -22,14 +21,11 @@ workflows/configs/train-blackhole-mended.yaml`, with the local widths of `sciinv
 data/priors/blackhole.safetensors; its stationary widths are measured anew on 512 held-out images,
 as on the training's 128 one of 24 was below its neighbour's. `moves` fits how far D misplaces edges
 (`sciinv.priors.widths.moves`; 64 discs, 12 levels) and writes it into data/priors/ct.safetensors.
-`discs`: SIMULATED. Eight discs (seed 507, or the one in SEED) as in `wrong_modes.py`, two draws
-each with the prior FILE: χ² by the declared noise and the error of each draw, u.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 
@@ -38,10 +34,8 @@ import torch
 from high_noise import remeasure
 from unknown_scans import REPO, file_of
 
-from sciinv import likelihoods, priors, samplers
+from sciinv import priors, samplers
 from sciinv.arithmetic import fixed_arithmetic
-from sciinv.calibration.simulate import simulate
-from sciinv.operators.base import declared
 from sciinv.operators.from_store import from_measurement
 from sciinv.priors.base import Prior
 from sciinv.priors.learned import evaluation, files
@@ -193,37 +187,6 @@ def add_moves() -> None:
     files.save(prior, path, storage=torch.float16)
 
 
-def simulated(file: str, angle: float) -> None:
-    """Print a row per simulated disc."""
-    prior, kind = priors.load(file), family("discs")
-    seed = int(os.environ.get("SEED", "507"))
-    images = kind.augment(kind.pool(seed, 0, 8, None).float(), torch.Generator().manual_seed(0))
-    truths = kind.offset + kind.scale * images
-    scan = htc2022.read(file_of("ta", "full"), angles=(0.0, angle), image_size=discs.N)
-    physics, y = from_measurement(scan)
-    physics = declared(physics, y, prior.shape)
-    data = simulate(physics, truths, 5)
-    noise = likelihoods.of(physics)
-    assert isinstance(noise, likelihoods.Gaussian)
-    assert noise.sd is not None
-    print("| disc | χ² of the truth | of the draws | rms of each, u | CPU s a draw |\n"
-          "|---|---|---|---|---|")  # fmt: skip
-    every = []
-    for i in range(8):
-        began = time.process_time()
-        sampler = samplers.DAPS(prior, micro_batch=2, noise="drawn", retries=0)
-        post = sampler.sample(data[i : i + 1], physics, draws=2, seed=7, items=[i])
-        price = (time.process_time() - began) / 2
-        x = torch.from_numpy(post["image"].values[:, 0])
-        left = (data[i : i + 1] - physics.A(torch.cat([truths[i : i + 1], x]))) / noise.sd
-        chi2 = left.double().square().flatten(1).mean(1).tolist()
-        rms = ((x - truths[i]) / kind.scale).square().mean((1, 2, 3)).sqrt().tolist()
-        every += rms
-        print(f"| {i} | {chi2[0]:.3f} | {chi2[1]:.3f}, {chi2[2]:.3f} "
-              f"| {rms[0]:.3f}, {rms[1]:.3f} | {price:.1f} |", flush=True)  # fmt: skip
-    print(f"mean rms {np.mean(every):.3f} u")
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
     what, *words = sys.argv[1:]
@@ -235,8 +198,6 @@ if __name__ == "__main__":
         replace(*words)
     elif what == "moves":
         add_moves()
-    elif what == "discs":
-        simulated(words[0], float(words[1]))
     elif what == "join":
         join(words[0], float(words[1]), float(words[2]))
     else:

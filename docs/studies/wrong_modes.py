@@ -1,16 +1,18 @@
 """Do residuals tell when every draw stands in a wrong mode? Simulated discs from few views.
 
-    python docs/studies/wrong_modes.py [DISCS] [DRAWS] [ANGLE …]
+    [SEED=501] [PRIOR=FILE] python docs/studies/wrong_modes.py [DISCS] [DRAWS] [ANGLE …]
 
-Discs of the disc prior's own family that it was not trained on (seed 501), Helsinki's fan and
-noise, views over each ANGLE (default 30, 60 and 90°), the shipped setting with the noise drawn and
-nothing refused. Prints for each disc: χ² by the declared noise of truth and draws, the correlation
-of residuals in neighbouring views and detector elements (in brackets the truth's ± its error), and
-the error of a draw. Of the measured scan the geometry and the size of the noise are taken alone.
+Discs of the disc prior's own family that it was not trained on (seed 501, or SEED), Helsinki's fan
+and noise, views over each ANGLE (default 30, 60 and 90°), the shipped setting with the noise drawn
+and nothing refused. Prints for each disc: χ² by the declared noise of truth and draws, the
+correlation of residuals in neighbouring views and detector elements (in brackets the truth's ± its
+error), and the error of a draw. Of the measured scan the geometry and the size of the noise are
+taken alone.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -26,12 +28,13 @@ from sciinv.readers import htc2022
 from sciinv.uncertainty.neighbours import neighbours
 
 DATA = Path(__file__).resolve().parents[2] / "data"
-SEED, NOISE, DRAWN = 501, 5, 7
+SEED, NOISE, DRAWN = int(os.environ.get("SEED", "501")), 5, 7
+PRIOR = os.environ.get("PRIOR", str(DATA / "priors/ct.safetensors"))
 
 
 def main(discs: int, draws: int, angles: list[float]) -> None:
     """Print a row for each angle and disc."""
-    prior = priors.load(DATA / "priors" / "ct.safetensors")
+    prior = priors.load(PRIOR)
     kind = family("discs")
     images = kind.augment(kind.pool(SEED, 0, discs, None).float(), torch.Generator().manual_seed(0))
     truths = kind.offset + kind.scale * images
