@@ -185,9 +185,11 @@ def people(name: str, network: str, expert: str, folder: str) -> None:
     assert before.coarse_spec is not None
     assert before.widths is not None
     spec = before.coarse_spec
-    prior = with_network(before, "network", files.load(network))
+    trained = files.load(network)
+    prior = with_network(before, "network", trained)
     prior = join(prior, files.load(expert), spec.above, spec.alone)
     prior.metadata.pop("local_above", None)
+    prior.metadata["data"] = trained.metadata["data"]
     files.save(prior, path, storage=torch.float16)
     prior = files.load(path)  # widths are those of the weights as stored
     kind = family(OWN[name])
@@ -247,7 +249,7 @@ if __name__ == "__main__":
             two.add_argument("--coarse", type=float, nargs=2)
     four = what.add_parser("people")
     for word in ("name", "file", "expert", "folder"):
-        four.add_argument(word)
+        four.add_argument(word, choices=sorted(FAMILIES) if word == "name" else None)
     for command in ("page", "heads"):
         three = what.add_parser(command)
         three.add_argument("name", choices=sorted(FAMILIES))

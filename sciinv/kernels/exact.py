@@ -80,7 +80,7 @@ class Exact(Kernel):
             w, error, _ = solve_dual(lin, c, residual + noise, x, 0.0, 0)
             d = c(lin.adjoint(w, x))
         else:
-            solve = self._prepared(lin, c, x, problem)
+            solve = self._prepared(lin, c, x, problem, late)
             temper = solve.temper
             r = (residual + math.sqrt(temper) * noise) / temper
             scale = level.sigma_next or LAST * level.sigma
@@ -102,7 +102,9 @@ class Exact(Kernel):
             stats[name] = error.new_full((len(x),), float(value))
         return Draw(x + d, stats, temper)
 
-    def _prepared(self, lin: Linearised, c: Covariance, x: Tensor, problem: Problem) -> Whitened:
+    def _prepared(
+        self, lin: Linearised, c: Covariance, x: Tensor, problem: Problem, late: bool
+    ) -> Whitened:
         """Return the solve, preconditioned by the operator's symbol or tempered."""
         typical = c.typical_spectrum(x)
         if typical is None:
@@ -122,10 +124,10 @@ class Exact(Kernel):
             choice["preconditioned"] = energy[0] < energy[1]
         if choice["preconditioned"]:
             return Whitened(lin, c, x, symbol=symbol)
+        if self._some(c, problem):
+            return Whitened(lin, c, x, rough=symbol if late else None)
         scale, power = typical
         temper = max(1.0, scale * float((power * symbol).max()) / self.condition)
-        if self._some(c, problem):
-            temper = 1.0
         return Whitened(lin, c, x, temper, rough=symbol)
 
     @staticmethod

@@ -74,6 +74,7 @@ class Coarse:
         self.moves = None if moves is None else moves.coarse(rough.side)
         self.side = rough.side
         self.rows, self.columns = h // rough.side, w // rough.side
+        self.low = (*sd.shape[1:-2], 2 * (self.rows // 2) - 1, self.columns // 2, 2)  # of `_kept`
         self.sd = F.avg_pool2d(sd, rough.side)
         self.normal, self.weight = rough.normal, weight
         half = power[..., : w // 2 + 1].to(sd)
@@ -103,7 +104,6 @@ class Coarse:
         own, moved = self._parted(r, self.shape)
         y = self.fine * own
         kept = self._kept(own)
-        self.low = kept.shape[1:]
         low = kept if moved is None else torch.cat([kept.flatten(1), moved], 1)
         last: Tensor | None = None
         before: Tensor | float = 0.0

@@ -204,6 +204,10 @@ class _Pixels:
     def __init__(self, covariance: Covariance) -> None:
         self.c = covariance
 
+    def coordinates(self, like: Tensor) -> tuple[int, ...]:
+        """Return the shape of one lane's z."""
+        return self.c.coordinates(like)
+
     def __call__(self, z: Tensor) -> Tensor:
         """Return L z."""
         return self.c.sqrt(z)
@@ -238,6 +242,10 @@ class _Waves:
         amplitude = power[..., : w // 2 + 1].sqrt()
         self.into, self.out = amplitude * twice.sqrt(), amplitude / twice.sqrt()
 
+    def coordinates(self, like: Tensor) -> tuple[int, ...]:
+        """Return the shape of one lane's z."""
+        return (*like.shape[1:-1], like.shape[-1] // 2 + 1, 2)
+
     def __call__(self, z: Tensor) -> Tensor:
         """Return L z."""
         k = torch.view_as_complex(z) * self.out
@@ -265,10 +273,13 @@ class _Joined:
         self.base, self.moves, self.shape = base, moves, shape
         self.count = math.prod(shape)
 
+    def _own(self, z: Tensor) -> Tensor:
+        """Return the coordinates of L."""
+        return z[:, : self.count].reshape(len(z), *self.shape)
+
     def __call__(self, z: Tensor) -> Tensor:
         """Return L' z."""
-        own = z[:, : self.count].reshape(len(z), *self.shape)
-        return self.base(own) + self.moves(z[:, self.count :])
+        return self.base(self._own(z)) + self.moves(z[:, self.count :])
 
     def transposed(self, v: Tensor) -> Tensor:
         """Return L'ᵀ v."""
@@ -280,8 +291,8 @@ class _Joined:
 
     def scaled(self, gain: Tensor, z: Tensor) -> Tensor:
         """Return g z, and what moves as it is."""
-        own = z[:, : self.count].reshape(len(z), *self.shape)
-        return torch.cat([self.base.scaled(gain, own).flatten(1), z[:, self.count :]], 1)
+        own = self.base.scaled(gain, self._own(z))
+        return torch.cat([own.flatten(1), z[:, self.count :]], 1)
 
 
 def _root(covariance: Covariance, like: Tensor) -> _Pixels | _Waves | _Joined:
@@ -289,7 +300,7 @@ def _root(covariance: Covariance, like: Tensor) -> _Pixels | _Waves | _Joined:
     if isinstance(covariance, Displaced):
         base = _root(covariance.base, like)
         assert not isinstance(base, _Joined)
-        return _Joined(base, covariance.moves, tuple(base.transposed(like[:1] * 0).shape[1:]))
+        return _Joined(base, covariance.moves, base.coordinates(like))
     if isinstance(covariance, Pixelwise) and covariance.correlation is not None:
         return _Waves(covariance.sd, covariance.correlation.power, like)
     if isinstance(covariance, Fourier):

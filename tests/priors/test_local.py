@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from support.toys import toy
 from typer.testing import CliRunner
 
 from sciinv.cli import app
 from sciinv.errors import PriorError
 from sciinv.priors.learned import files
-from sciinv.priors.learned.network import LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.widths import local
 
 LEVELS = torch.tensor([0.4, 0.6, 0.8, 1.0])
@@ -74,14 +74,6 @@ def test_complex_images_have_one_width_whatever_their_phase():
     a, b = (network(v.float(), level) for v in (x, turned.movedim(-1, 1)))
     assert a.shape == (1, 1, 24, 20)
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-def toy() -> LearnedPrior:
-    torch.manual_seed(0)
-    return LearnedPrior(
-        NetworkSpec(channels=1, nc=(8, 8, 8, 8), nb=1), Preconditioning(0.5, 0.01, 20.0),
-        train_shape=(1, 32, 32), name="toy",
-    )  # fmt: skip
 
 
 def test_a_prior_file_keeps_its_local_widths_to_the_bit(fitted, tmp_path):

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.toys import toy
 
 from sciinv.displaced import Displaced, Moves
 from sciinv.errors import PriorError
 from sciinv.priors.learned import files, generic
 from sciinv.priors.learned.copies import remade
-from sciinv.priors.learned.network import LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.priors.widths import moves
 from sciinv.priors.widths.local import LocalWidths, WidthNetwork
 
 LEVELS = torch.tensor([1e-6, 2e-6])  # D sees the image as it is: its errors are those made here
-
-
-def toy() -> LearnedPrior:
-    torch.manual_seed(0)
-    return LearnedPrior(
-        NetworkSpec(channels=1, nc=(8, 8, 8, 8), nb=1), Preconditioning(0.5, 0.01, 20.0),
-        train_shape=(1, 32, 32), name="toy",
-    )  # fmt: skip
 
 
 def images(count: int) -> torch.Tensor:
@@ -113,3 +105,15 @@ def test_a_file_that_lacks_a_part_of_them_is_refused(tmp_path, monkeypatch) -> N
     files.save(prior, tmp_path / "toy.safetensors")
     with pytest.raises(PriorError, match="displacements"):
         files.load(tmp_path / "toy.safetensors")
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(3, 2), torch.full((2, 2), float("nan"))])
+def test_displacements_that_do_not_belong_together_are_refused(wrong, tmp_path, monkeypatch):
+    prior = toy()
+    prior.moves = table()
+    tensors = table().tensors() | {"moves.sizes": wrong}
+    monkeypatch.setattr(moves.MovedEdges, "tensors", lambda self: tensors)
+    files.save(prior, tmp_path / "toy.safetensors")
+    with pytest.raises(PriorError, match="displacements") as told:
+        files.load(tmp_path / "toy.safetensors")
+    assert "take a whole copy" in str(told.value)

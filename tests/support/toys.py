@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sciinv import priors
+from sciinv.priors.learned.network import LearnedPrior, NetworkSpec, Preconditioning
 from sciinv.seeds import Streams
 
 
@@ -87,3 +88,12 @@ def linear_gaussian(prior: priors.Gaussian, physics, sd: float, seed: int) -> Li
     mean = m0 + gain @ (y.double().flatten() - a @ m0)
     cov = c - gain @ a @ c
     return LinearGaussian(prior, physics, y, mean, 0.5 * (cov + cov.mT))
+
+
+def toy() -> LearnedPrior:
+    """A learned prior of 32 × 32 pixels with small random weights."""
+    torch.manual_seed(0)
+    return LearnedPrior(
+        NetworkSpec(channels=1, nc=(8, 8, 8, 8), nb=1), Preconditioning(0.5, 0.01, 20.0),
+        train_shape=(1, 32, 32), name="toy",
+    )  # fmt: skip

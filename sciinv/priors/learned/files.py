@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from sciinv.priors.widths.moves import MovedEdges
 
 FORMAT = 1
 KEY = "sciinv"
+T = TypeVar("T")
 
 
 def save(prior: LearnedPrior, path: str | Path, *, storage: torch.dtype = torch.float32) -> None:
@@ -118,28 +120,30 @@ def load(
                 got=", ".join(sorted(widths)),
             ) from error
     if local:
-        try:
-            prior.local = LocalWidths.of_tensors(local)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise PriorError(
-                "The local widths in the file are incomplete",
-                where=path,
-                expected="the tensors that `sciinv fit-widths` writes",
-                got=error,
-                remedy="run `sciinv fit-widths` on the file again",
-            ) from error
+        prior.local = _fitted(
+            LocalWidths.of_tensors, local, path, "The local widths in the file are incomplete",
+            "the tensors that `sciinv fit-widths` writes",
+            "run `sciinv fit-widths` on the file again",
+        )  # fmt: skip
     if moves:
-        try:
-            prior.moves = MovedEdges.of_tensors(moves)
-        except KeyError as error:
-            raise PriorError(
-                "The displacements of edges in the file are incomplete",
-                where=path,
-                expected="moves.sigma, moves.lengths, moves.sizes, moves.brightness",
-                got=", ".join(sorted(moves)),
-                remedy="take a whole copy of the file",
-            ) from error
+        prior.moves = _fitted(
+            MovedEdges.of_tensors, moves, path,
+            "The displacements of edges in the file are incomplete",
+            "moves.sigma, moves.lengths, moves.sizes, moves.brightness",
+            "take a whole copy of the file",
+        )  # fmt: skip
     return prior.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+
+
+def _fitted(
+    of: Callable[[dict[str, torch.Tensor]], T], tensors: dict[str, torch.Tensor], path: Path,
+    told: str, expected: str, remedy: str,
+) -> T:  # fmt: skip
+    """Return what was fitted beside the network from its tensors in a file."""
+    try:
+        return of(tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise PriorError(told, where=path, expected=expected, got=error, remedy=remedy) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

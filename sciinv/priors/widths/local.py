@@ -189,7 +189,7 @@ def fit(
     for _ in range(0, pairs, batch):
         x0 = images[torch.randint(len(images), (batch,), generator=generator)]
         sigma = torch.exp(ends[0] + (ends[1] - ends[0]) * torch.rand(batch, generator=generator))
-        x_hat, error = _denoised(denoise, x0, sigma, generator)
+        x_hat, error = denoised(denoise, x0, sigma, generator)
         estimates.append((x_hat - offset) / unit)
         errors.append(error.square().mean(1, keepdim=True))
         levels.append(sigma)
@@ -204,7 +204,7 @@ def fit(
     return _correlations(table, denoise, images, sigmas, pairs, generator, batch)
 
 
-def _denoised(
+def denoised(
     denoise: Callable[[Tensor, Tensor], Tensor], x0: Tensor, sigma: Tensor, g: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return (x̂, x0 − x̂) of freshly noised images."""
@@ -293,7 +293,7 @@ def refitted(
         sigma, total = torch.full((batch,), level), 0.0
         for _ in range(0, count, batch):
             x0 = images[torch.randint(len(images), (batch,), generator=g)]
-            total += float(_denoised(denoise, x0, sigma, g)[1].double().square().mean())
+            total += float(denoised(denoise, x0, sigma, g)[1].double().square().mean())
         squares.append(total / math.ceil(count / batch))
     mean[upper] = torch.tensor(squares, dtype=torch.float64)
     table = LocalWidths(
@@ -321,7 +321,7 @@ def _correlations(
         total = torch.zeros(BINS, dtype=torch.float64)
         for _ in range(0, count, batch):
             x0 = images[torch.randint(len(images), (batch,), generator=g)]
-            x_hat, error = _denoised(denoise, x0, torch.full((batch,), level), g)
+            x_hat, error = denoised(denoise, x0, torch.full((batch,), level), g)
             sd = table.variance(x_hat, level).clamp_max(level**2).sqrt()
             total += radial_power(error / sd) * batch / count
         rows.append(total)

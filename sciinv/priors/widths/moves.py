@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sciinv.covariances import Covariance
 from sciinv.displaced import Displaced, Moves
-from sciinv.priors.widths.local import LocalWidths
+from sciinv.priors.widths.local import LocalWidths, denoised
 
 LENGTHS = (6.0, 15.0)  # pixels
 REPEATS = 6  # draws of the model for each image, for its own moments
@@ -88,10 +88,16 @@ class MovedEdges:
 
         Raises:
             KeyError: One is missing.
+            ValueError: They do not belong together, or are not finite.
         """
         sigmas, lengths, sizes, brightness = (
             tensors[f"moves.{k}"].double() for k in ("sigma", "lengths", "sizes", "brightness")
         )
+        shape = (len(sigmas), len(lengths))
+        if sizes.shape != shape or brightness.shape != shape[:1]:
+            raise ValueError(f"sizes {list(sizes.shape)} of {shape[0]} levels, {shape[1]} lengths")
+        if not all(bool(torch.isfinite(t).all()) for t in (sigmas, lengths, sizes, brightness)):
+            raise ValueError("a value that is not finite")
         return cls(sigmas, tuple(lengths.tolist()), sizes, brightness)
 
 
@@ -123,10 +129,8 @@ def fit(
     for sigma in sigmas.tolist():
         seen, model = [], []
         for x0 in images.split(batch):
-            x = x0 + sigma * torch.randn(x0.shape, generator=g)
-            with torch.no_grad():
-                x_hat = denoise(x, torch.full((len(x),), sigma))
-            a, b = _moments(x0 - x_hat, x_hat, local.covariance(x_hat, sigma), lengths, g)
+            x_hat, error = denoised(denoise, x0, torch.full((len(x0),), sigma), g)
+            a, b = _moments(error, x_hat, local.covariance(x_hat, sigma), lengths, g)
             seen.append(a)
             model.append(b)
         t, columns = torch.cat(seen).mean(0).numpy(), torch.cat(model).mean(0).numpy()
