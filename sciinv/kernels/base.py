@@ -64,3 +64,7 @@ class Kernel(ABC):
             streams: One random stream per lane.
             level: Where the annealing is.
         """
+
+    def unfinished(self, moments: Moments, problem: Problem, level: Level) -> bool:
+        """Return whether this level's x0 is not meant to explain the data to within their noise."""
+        return False

@@ -102,6 +102,22 @@ class Exact(Kernel):
             stats[name] = error.new_full((len(x),), float(value))
         return Draw(x + d, stats, temper)
 
+    def unfinished(self, moments: Moments, problem: Problem, level: Level) -> bool:
+        """Return whether this level's solve takes a few steps only, or raises the noise."""
+        m, c = moments.mean, moments.covariance
+        if moments.scales is not None or moments.components is not None or isinstance(c, Implicit):
+            return False
+        lin, _ = problem.linearise(m)
+        typical = c.typical_spectrum(m)
+        if lin.rows is not None or typical is None or c.power_spectrum(m) is not None:
+            return False
+        symbol = problem.symbol(lin, m)
+        if self._pays(lin, c, m, problem, symbol):
+            return False
+        if isinstance(c, Displaced):
+            return level.progress < LATE_FROM
+        return self._temper(typical, symbol) > 1.0
+
     def _prepared(
         self, lin: Linearised, c: Covariance, x: Tensor, problem: Problem, late: bool
     ) -> Whitened:
@@ -112,6 +128,20 @@ class Exact(Kernel):
         symbol = problem.symbol(lin, x)
         if c.power_spectrum(x) is not None:  # C and the preconditioner are diagonal together
             return Whitened(lin, c, x, symbol=symbol)
+        if self._pays(lin, c, x, problem, symbol):
+            return Whitened(lin, c, x, symbol=symbol)
+        if self._some(c, problem):
+            return Whitened(lin, c, x, rough=symbol if late else None)
+        return Whitened(lin, c, x, self._temper(typical, symbol), rough=symbol)
+
+    def _temper(self, typical: tuple[float, Tensor], symbol: Tensor) -> float:
+        """Return T; see `condition`."""
+        scale, power = typical
+        return max(1.0, scale * float((power * symbol).max()) / self.condition)
+
+    @staticmethod
+    def _pays(lin: Linearised, c: Covariance, x: Tensor, problem: Problem, symbol: Tensor) -> bool:
+        """Return whether the operator's symbol preconditions better than nothing; tried once."""
         choice = problem.chain
         if "preconditioned" not in choice:
             # Tried as it would be used, at T = 1: tempered, the symbol of a missing wedge looked
@@ -122,19 +152,13 @@ class Exact(Kernel):
             r = _expected(lin, c, x)
             energy = [Whitened(lin, c, x, symbol=s).energy(r, TRIAL) for s in (symbol, None)]
             choice["preconditioned"] = energy[0] < energy[1]
-        if choice["preconditioned"]:
-            return Whitened(lin, c, x, symbol=symbol)
-        if self._some(c, problem):
-            return Whitened(lin, c, x, rough=symbol if late else None)
-        scale, power = typical
-        temper = max(1.0, scale * float((power * symbol).max()) / self.condition)
-        return Whitened(lin, c, x, temper, rough=symbol)
+        return choice["preconditioned"]
 
     @staticmethod
     def _some(c: Covariance, problem: Problem) -> bool:
         """Whether early solves take few steps at T = 1: no preconditioner, and edges that move.
 
-        Not where parameters of the instrument hang on what is left of a solve.
+        Not where noise or instrument hang on what is left of a solve.
         """
         plain = not problem.chain.get("preconditioned", True)
         return plain and isinstance(c, Displaced) and problem.nats is None

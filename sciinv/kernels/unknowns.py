@@ -3,7 +3,8 @@
 Given x_t the level's target is p(x0 | x_t) p(θ) p(s) p(y | x0, θ, s). Beside x0 | x_t, θ, s, y:
 
     θ   where the data are few: from p(θ | x_t, y, s), before x0 is drawn given it, see `collapsed`;
-        else a move of image and parameters together, see `parameters`, or a block, see `joint`
+        else a move of image and parameters together, see `parameters`, or a block, see `joint`;
+        before x0 too where x0 is not solved to the noise, see `from_mean`
     b   offsets by group, marginalised in x0's draw, from their Gaussian given x0
     s   s² | x0, y ~ Inv-Gamma
 """
@@ -19,8 +20,8 @@ from torch import Tensor
 
 from sciinv.conditionals import Moments
 from sciinv.errors import OperatorError
-from sciinv.kernels import collapsed, joint, parameters
-from sciinv.kernels.base import Draw, Level
+from sciinv.kernels import collapsed, from_mean, joint, parameters
+from sciinv.kernels.base import Draw, Kernel, Level
 from sciinv.kernels.rows import SharedRows
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, Scaled, scaled
@@ -63,6 +64,8 @@ class Unknowns:
             out; None where they are not. See `collapsed`.
         centre: Where the collapsed draw takes its metric, [B, P].
         log_step: Log of its step, [B].
+        unfinished: Whether this level's x0 is not solved to the noise, so that no move of the
+            parameters can be judged by it.
     """
 
     nominal: Problem
@@ -79,6 +82,7 @@ class Unknowns:
     rows: SharedRows | None = None
     centre: Tensor | None = None
     log_step: Tensor | None = None
+    unfinished: bool = False
 
     @classmethod
     def start(cls, problem: Problem, noise: str, like: Tensor) -> Unknowns | None:
@@ -126,9 +130,21 @@ class Unknowns:
         self.nominal.cache["unknowns drawn"] = way
 
     def begin(
-        self, before: Tensor | None, moments: Moments, streams: Streams, level: Level
+        self,
+        before: Tensor | None,
+        moments: Moments,
+        streams: Streams,
+        level: Level,
+        kernel: Kernel,
     ) -> dict[str, Tensor]:
         """Draw parameters that come before x0: with the image integrated out, or in a block.
+
+        Args:
+            before: The last level's x0; None at the first.
+            moments: The model of p(x0 | x_t).
+            streams: One random stream per lane.
+            level: Where the annealing is.
+            kernel: What draws x0 then.
 
         Returns:
             "unknowns_acceptance", [B], where they do.
@@ -139,6 +155,15 @@ class Unknowns:
         if self.rows is not None:
             return {"unknowns_acceptance": collapsed.draw(self, moments, streams, level)}
         if not self.together:
+            self.unfinished = bool(self.parameters) and kernel.unfinished(
+                moments, self.problem(), level
+            )
+            if self.unfinished:
+                from_mean.draw(self, moments, streams)
+                self._say(
+                    "from the mean of p(x0 | x_t) where the image is not yet solved to the noise, "
+                    "then by moves together with the image"
+                )
             return {}
         early = level.progress < EARLY
         return {"unknowns_acceptance": joint.draw(self, before, moments, streams, early)}
@@ -164,6 +189,8 @@ class Unknowns:
         # An unfinished solve of N data leaves a misfit that reads as noise: √(2N) is what Σ e²
         # scatters by. A parameter may hang on a single nat.
         n = problem.y[0].numel()
+        if self.unfinished:
+            return problem
         if self.parameters:
             problem.nats = NATS
         elif self.scale is not None and (careful or n <= MANY):
@@ -212,7 +239,8 @@ class Unknowns:
         # A tempered level is drawn with noise that is raised on purpose.
         temper = draw.temperature
         x0, stats = draw.x0, dict(draw.stats)
-        if self.parameters and not self.together and self.rows is None:
+        moves = self.parameters and not self.together and self.rows is None
+        if moves and not self.unfinished:
             early = level.progress < EARLY
             x0, stats["unknowns_acceptance"] = parameters.move(
                 self, x0, moments, streams, temper, early

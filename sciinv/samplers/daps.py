@@ -210,7 +210,8 @@ class DAPS(Sampler):
         if unknowns is None:
             draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
         else:
-            stats = unknowns.begin(state.x0, p_x0, streams, level)  # θ | x_t, y where it is long
+            # θ | x_t, y where it is long, or where x0 will not be solved to the noise
+            stats = unknowns.begin(state.x0, p_x0, streams, level, self._kernel)
             seen = unknowns.problem(careful=level.progress >= CAREFUL)
             draw = self._kernel(p_x0, seen, streams, level)
             draw.stats.update(stats)
