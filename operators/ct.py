@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from sciinv.operators.parts.ct_geometry import Geometry
 from sciinv.operators.parts.ct_projector import Projector
 from sciinv.operators.parts.ct_rough import rough
 from sciinv.operators.parts.ct_unknowns import (
+    Parts,
     Projections,
     ScannerAt,
     scale_and_shift,
@@ -109,8 +111,21 @@ class CT(Declared, LinearPhysics):
 
     def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
         """Return θ ↦ A_θ x with the line integrals of x and their spectrum computed once."""
-        projections = Projections(self.A(x))
+        names = {u.name for u in self.unknowns}
+        projections = self.projections(x, "detector_shift" in names)
         return lambda theta: projections.at(*scale_and_shift(self.unknowns, theta))
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The same scan onto parts of its elements, made where its detector moves."""
+        return Parts(self.projector)
+
+    def projections(self, x: Tensor, moving: bool) -> Projections:
+        """Return the line integrals of x to be scaled, and shifted if `moving`."""
+        if not moving:
+            return Projections(self.A(x))
+        self.check_image(x)
+        return self.parts.of(x)
 
     def A(self, x: Tensor) -> Tensor:
         """Return the line integrals of x [B, 1, rows, columns], [B, 1, angle, detector]."""

@@ -1,7 +1,8 @@
 """Helsinki scans whose scale and detector are wrong on purpose: are both found, and the score kept?
 
-A measured sinogram is multiplied by a factor and shifted by elements of its binned detector; scale
-and shift are drawn with the image, and the scale of the noise too. The row "1:0" has the scan
+A measured sinogram is multiplied by a factor and shifted by elements of its binned detector, that
+is by four times as many of the detector itself, before it is binned; scale and shift are drawn with
+the image, and the scale of the noise too. The row "1:0" has the scan
 untouched, and what is found of another is compared with what is found of that, as nobody knows the
 true attenuation of the disc. A case that ends in "k" takes scale and detector for known. Levels and
 κ are the prior's own. Rows go to results/unknown-scans.jsonl, and a run goes on where it was cut.
@@ -23,7 +24,6 @@ import torch
 
 from sciinv import priors, samplers
 from sciinv.operators.from_store import from_measurement
-from sciinv.operators.parts.ct_unknowns import Projections
 from sciinv.quantities.segmentation import score
 from sciinv.readers import htc2022
 
@@ -32,13 +32,27 @@ REPO = Path(__file__).resolve().parents[2]
 FOLDERS = [REPO / "data/ct", Path(os.environ.get("HTC2022", "htc2022"))]
 OUT = REPO / "results/unknown-scans.jsonl"
 SDS = {"attenuation_scale": 0.1, "detector_shift": 2.0}
-DRAWS, SEED = 4, 2026
+DRAWS, SEED, BINNING = 4, 2026, 4
 
 
 def file_of(phantom: str, ending: str) -> Path:
     """Return a file of a phantom, from where the first folder has it."""
     paths = [folder / f"htc2022_{phantom}_{ending}.mat" for folder in FOLDERS]
     return next((path for path in paths if path.is_file()), paths[-1])
+
+
+def moved(phantom: str, angle: float, y: torch.Tensor, shift: float) -> torch.Tensor:
+    """Return the line integrals y of a scan, moved by whole elements of the unbinned detector."""
+    if not shift:
+        return y
+    raw = htc2022.read(file_of(phantom, "full"), angles=(0.0, angle), detector_binning=1)
+    elements = shift * BINNING
+    if elements != round(elements):
+        sys.exit(
+            f"{shift} binned elements are {elements} of the detector: take a quarter's multiple"
+        )
+    line = torch.from_numpy(raw["y"].values).to(y).roll(-round(elements), -1)
+    return line.unflatten(-1, (-1, BINNING)).mean(-1)
 
 
 def one(case: str) -> dict[str, Any]:
@@ -51,7 +65,7 @@ def one(case: str) -> dict[str, Any]:
     prior = priors.load(REPO / "data/priors/ct.safetensors")
     sampler = samplers.DAPS(prior, micro_batch=DRAWS, noise="auto")
     start, wall = time.process_time(), time.perf_counter()
-    touched = float(factor) * Projections(y).at(None, torch.tensor([float(shift)]))
+    touched = float(factor) * moved(phantom, float(angle), y, float(shift))
 
     def progress(done: int, total: int) -> None:
         seconds = time.process_time() - start

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.operators.base import Declared, Unknown, widths_of
-from sciinv.operators.parts.ct_unknowns import Projections, ScannerAt
+from sciinv.operators.parts.ct_unknowns import ScannerAt
 
 # Prior mean and unit; the prior standard deviation is the user's.
 KNOWN = {
@@ -121,7 +121,7 @@ class CountsAt(Declared, Physics):
         Args:
             x: Images, [B, 1, rows, columns].
         """
-        seen = Projections(self.scan.linear.A(x))
+        seen = self.scan.linear.projections(x, self.shift is not None)
         p = seen.at(self.scale, self.shift)
         beam = self._blank(p) * torch.exp(-p)
         of_one: dict[str, Tensor] = {"blank_log_scale": beam}

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.operators.base import Declared, Unknown, widths_of
+from sciinv.operators.parts.ct_projector import Projector
+from sciinv.operators.parts.transposed import Linear
+
+# Parts of an element, on a disc that differs from its neighbour of the prior at 60° of Helsinki:
+# what a shift errs by is worth at most 1,400 (1), 93 (2), 20 (3), 7 (4), 1.5 nats (6).
+PARTS = 4
+LOBES = 8  # of the windowed sinc to either side, parts
 
 # Prior mean and unit; the prior standard deviation is the user's.
 KNOWN = {
@@ -59,30 +68,74 @@ def scale_and_shift(
 class Projections:
     """Projections p to be scaled and shifted, each in its own way: s_b T_b p.
 
-    T moves a projection by part of an element in Fourier, with zeros beyond the detector: what
-    lies outside of it is air.
+    T moves the detector by δ elements. A sampled projection does not say what it is between its
+    samples: at half an element of the Helsinki scans a band-limited translation of it errs by 0.4
+    of the noise, which is worth 1,400 nats, so that chains stopped at whole elements. So p is given
+    on `parts` of each element and moved by a windowed sinc, and the mean over the parts is taken:
+    7 nats with four. Beyond the detector is air.
 
     Args:
-        p: [B, 1, angle, detector].
+        p: [B, 1, angle, detector · parts].
+        parts: Parts of an element.
     """
 
-    def __init__(self, p: Tensor) -> None:
-        self.p, self.length = p, _length(p.shape[-1])
-        self._spectrum: Tensor | None = None
+    def __init__(self, p: Tensor, parts: int = 1) -> None:
+        self.p, self.parts = p, parts
 
     def at(self, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-        """Return s_b T_b p, of s [B] and the elements by which T_b shifts, [B]."""
-        moved = self.p if shift is None else self._moved(shift)
-        return moved if scale is None else moved * scale.to(moved).reshape(-1, 1, 1, 1)
-
-    def _moved(self, shift: Tensor) -> Tensor:
+        """Return s_b T_b p, of s [B] and the elements δ by which T_b shifts, [B]."""
         p = self.p
-        if self._spectrum is None:
-            self._spectrum = torch.fft.rfft(p, n=self.length)
-        f = torch.fft.rfftfreq(self.length, dtype=p.dtype, device=p.device)
-        angle = 2 * torch.pi * shift.to(p).reshape(-1, 1, 1, 1) * f
-        phase = torch.polar(torch.ones_like(angle), angle)
-        return torch.fft.irfft(self._spectrum * phase, n=self.length)[..., : p.shape[-1]]
+        if shift is not None:
+            lanes = max(len(p), len(shift))
+            p, shift = p.expand(lanes, *p.shape[1:]), shift.expand(lanes)
+            taps, index = _taps(shift, self.parts, p)
+            p = F.pad(p, (1, 1)).gather(-1, index.expand(*p.shape[:-1], -1))
+            p = F.conv1d(_by_view(p), taps, stride=self.parts, groups=len(taps))
+            p = _by_lane(p)
+        return p if scale is None else p * scale.to(p).reshape(-1, 1, 1, 1)
+
+
+def transposed(y: Tensor, scale: Tensor | None, shift: Tensor | None, parts: int = 1) -> Tensor:
+    """Return T_bᵀ s_b y, [B, 1, angle, detector · parts]: the exact transpose of `Projections`."""
+    if scale is not None:
+        y = y * scale.to(y).reshape(-1, 1, 1, 1)
+    if shift is None:
+        return y
+    taps, index = _taps(shift, parts, y, y.shape[-1])
+    v = F.conv_transpose1d(_by_view(y), taps, stride=parts, groups=len(taps))
+    v = _by_lane(v)
+    out = v.new_zeros(*v.shape[:-1], parts * y.shape[-1] + 2)
+    return out.scatter_add(-1, index.expand_as(v), v)[..., 1:-1]
+
+
+def _taps(
+    shift: Tensor, parts: int, like: Tensor, detectors: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the weights [B, 1, T] of a shift, and the parts that they start from, [B, 1, 1, L].
+
+    Whole parts are an index into the projection with a zero at either end, so that the weights of a
+    lane have the same length whatever its neighbours' shifts are.
+    """
+    many = like.shape[-1] if detectors is None else detectors * parts
+    at = shift.to(like.device, torch.float64) * parts
+    whole = at.detach().round()
+    n = torch.arange(-LOBES, parts + LOBES, device=like.device, dtype=torch.float64)
+    i = torch.arange(parts, device=like.device, dtype=torch.float64)
+    u = n[:, None] - i - (at - whole)[:, None, None]
+    window = torch.where(u.abs() < LOBES, torch.sinc(u / LOBES), torch.zeros_like(u))
+    taps = (torch.sinc(u) * window).sum(-1)
+    taps = taps / taps.sum(-1, keepdim=True)
+    start = torch.arange(-LOBES, many + LOBES, device=like.device) + whole.long()[:, None]
+    return taps.to(like.dtype)[:, None], (start + 1).clamp(0, many + 1)[:, None, None]
+
+
+def _by_view(p: Tensor) -> Tensor:
+    """Return [B, 1, angle, detector] as [angle, B, detector]: a lane is a channel."""
+    return p[:, 0].transpose(0, 1)
+
+
+def _by_lane(p: Tensor) -> Tensor:
+    return p.transpose(0, 1)[:, None]
 
 
 class ScannerAt(Declared, LinearPhysics):
@@ -91,7 +144,7 @@ class ScannerAt(Declared, LinearPhysics):
     Its transpose is exact.
 
     Args:
-        scan: The scan as declared, a linear operator to [B, 1, angle, detector].
+        scan: The scan as declared, `operators.ct.CT`.
         scale: s, [B].
         shift: Elements by which the detector is shifted, [B].
     """
@@ -103,29 +156,40 @@ class ScannerAt(Declared, LinearPhysics):
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return s T A x."""
-        return Projections(self.scan.A(x)).at(self.scale, self.shift)
+        return self.scan.projections(x, self.shift is not None).at(self.scale, self.shift)
 
     def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
         """Return Aᵀ Tᵀ s y."""
-        back = None if self.shift is None else -self.shift
-        return self.scan.A_adjoint(Projections(y).at(self.scale, back))
+        self.scan.check_measurement(y)
+        if self.shift is None:
+            return self.scan.A_adjoint(transposed(y, self.scale, None))
+        fine = self.scan.parts
+        return fine.back(transposed(y, self.scale, self.shift, fine.parts))
 
 
-def _length(n: int) -> int:
-    """Return a length for the Fourier transform that shifts n elements without wrapping round.
+class Parts:
+    """A scan whose detector's elements are divided, for `Projections`.
 
-    Odd, as the translation is orthogonal without a Nyquist frequency; of factors 3, 5 and 7 alone,
-    as a transform of a large prime's length costs several times more.
+    Args:
+        projector: The scan's own.
     """
-    length = 2 * n + 1
-    while _rest(length) > 1:
-        length += 2
-    return length
 
+    def __init__(self, projector: Projector) -> None:
+        g = projector.geometry
+        self.parts = PARTS if projector.model == "strip" else 1  # others are no means over elements
+        if self.parts == 1:
+            self.projector = projector
+            return
+        divided = replace(
+            g, detectors=g.detectors * self.parts, detector_mm=g.detector_mm / self.parts
+        )
+        self.projector = Projector(divided, projector.model, projector.memory_limit_mb)
 
-def _rest(length: int) -> int:
-    """Return what is left of a number without its factors 3, 5 and 7."""
-    for factor in (3, 5, 7):
-        while length % factor == 0:
-            length //= factor
-    return length
+    def of(self, x: Tensor) -> Projections:
+        """Return the projections of x [B, 1, rows, columns]."""
+        p = Linear.apply(x, self.projector.forward, self.projector.adjoint)
+        return Projections(p, self.parts)
+
+    def back(self, p: Tensor) -> Tensor:
+        """Return Aᵀ p, of p [B, 1, angle, detector · parts]."""
+        return Linear.apply(p, self.projector.adjoint, self.projector.forward)
