@@ -6,7 +6,7 @@
     python docs/studies/high_noise.py errors mri FOLDER --before FILE    beside an earlier file
     python docs/studies/high_noise.py join mri EXPERT ABOVE ALONE FOLDER
     python docs/studies/high_noise.py middle mri NETWORK ABOVE ALONE FOLDER --coarse ABOVE ALONE
-    python docs/studies/high_noise.py people mri NETWORK EXPERT FOLDER
+    python docs/studies/high_noise.py people mri FOLDER --network FILE --middle FILE --coarse FILE
     python docs/studies/high_noise.py heads mri PICTURE    whole heads of the whole prior
     python docs/studies/high_noise.py page mri PICTURE    whole heads of the expert alone
 
@@ -19,8 +19,10 @@ workflows/configs/train-mri-coarse.yaml` into data/priors/mri.safetensors, `midd
 train-mri-middle.yaml between the expert and the one for low σ, with other levels of the
 expert's blend where `--coarse` gives them. Both measure the widths of the levels from ABOVE on
 anew, on the page of samples, which they draw again. `people` puts the networks of `sciinv train
-workflows/configs/train-mri-people.yaml` and train-mri-coarse-longer.yaml in the places of the one
-for low σ and of the expert, and measures every width anew, the local ones on 160 own draws.
+workflows/configs/train-mri-people.yaml`, train-mri-middle-longer.yaml and
+train-mri-coarse-further.yaml in the places of the one for low σ, of the middle one and of the
+expert, those that are given, with other levels of a blend where these are given too, and measures
+every width anew, the local ones on 160 own draws.
 `page` draws 64 whole images by the coarse expert alone, from the largest σ to the least that it
 serves, and shows its estimate there at half size: what is left for the networks below to draw is
 finer. `heads` draws them by the whole prior.
@@ -178,18 +180,30 @@ def combine(
 
 
 @fixed_arithmetic()
-def people(name: str, network: str, expert: str, folder: str) -> None:
-    """Write both networks into the prior's file, and its widths anew."""
+def people(
+    name: str, folder: str, network: str | None, middle: str | None, coarse: str | None,
+    levels: dict[str, tuple[float, float]],
+) -> None:  # fmt: skip
+    """Write networks into the prior's file, the blends at `levels` by role, and its widths anew."""
     path = REPO / f"data/priors/{name}.safetensors"
     before = files.load(path)
-    assert before.coarse_spec is not None
     assert before.widths is not None
-    spec = before.coarse_spec
-    trained = files.load(network)
-    prior = with_network(before, "network", trained)
-    prior = join(prior, files.load(expert), spec.above, spec.alone)
+    prior = before
+    if network is not None:
+        trained = files.load(network)
+        prior = with_network(prior, "network", trained)
+        prior.metadata["data"] = trained.metadata["data"]
+    for role, file in (("middle", middle), ("coarse", coarse)):
+        spec = getattr(prior, f"{role}_spec")
+        assert spec is not None
+        at = levels.get(role, (spec.above, spec.alone))
+        if file is not None:
+            prior = put(prior, role, file, at, None)
+        elif role in levels:
+            weights = getattr(prior, role).state_dict()
+            prior = remade(prior, **{role: replace(spec, above=at[0], alone=at[1])})
+            getattr(prior, role).load_state_dict(weights)
     prior.metadata.pop("local_above", None)
-    prior.metadata["data"] = trained.metadata["data"]
     files.save(prior, path, storage=torch.float16)
     prior = files.load(path)  # widths are those of the weights as stored
     kind = family(OWN[name])
@@ -248,8 +262,12 @@ if __name__ == "__main__":
         if command == "middle":
             two.add_argument("--coarse", type=float, nargs=2)
     four = what.add_parser("people")
-    for word in ("name", "file", "expert", "folder"):
-        four.add_argument(word, choices=sorted(FAMILIES) if word == "name" else None)
+    four.add_argument("name", choices=sorted(FAMILIES))
+    four.add_argument("folder")
+    for role in ("network", "middle", "coarse"):
+        four.add_argument(f"--{role}", help="file of the network that takes this place")
+    for role in ("middle", "coarse"):
+        four.add_argument(f"--{role}-levels", type=float, nargs=2, metavar=("ABOVE", "ALONE"))
     for command in ("page", "heads"):
         three = what.add_parser(command)
         three.add_argument("name", choices=sorted(FAMILIES))
@@ -261,7 +279,9 @@ if __name__ == "__main__":
         errors(args.name, args.folder, args.seen, args.images, args.before, tuple(args.sigmas),
                tuple(args.families), args.filter)  # fmt: skip
     elif args.what == "people":
-        people(args.name, args.file, args.expert, args.folder)
+        given = {"middle": args.middle_levels, "coarse": args.coarse_levels}
+        people(args.name, args.folder, args.network, args.middle, args.coarse,
+               {role: tuple(pair) for role, pair in given.items() if pair})  # fmt: skip
     elif args.what == "page":
         page(args.name, args.picture)
     elif args.what == "heads":

@@ -39,8 +39,8 @@ def main(discs: int, draws: int, angles: list[float]) -> None:
     truths = kind.offset + kind.scale * images
     widths = torch.tensor(list(SDS.values()))
     thetas = torch.tensor([1.0, 0.0]) + widths * torch.randn(discs, 2, generator=stream)
-    print("| views over | disc | scale | found | shift, elements | found | error ÷ sd: scale, shift, "
-          "product | rms of a draw, u | with both known | χ² of the truth | of the draws "
+    print("| views over | disc | scale | found | shift, elements | found | error ÷ sd: scale, "
+          "shift, product | rms of a draw, u | with both known | χ² of the truth | of the draws "
           "| CPU s a draw |\n" + "|---" * 12 + "|", flush=True)  # fmt: skip
     for angle in angles:
         scan = htc2022.read(
@@ -80,7 +80,8 @@ def main(discs: int, draws: int, angles: list[float]) -> None:
             off.append(z)
             chi2 = float((n / noise.sd).square().mean())
             print(
-                f"| {angle:g}° | {i} | {right[0]:.3f} | {scale.mean():.3f} ± {scale.std(ddof=1):.3f} "
+                f"| {angle:g}° | {i} | {right[0]:.3f} "
+                f"| {scale.mean():.3f} ± {scale.std(ddof=1):.3f} "
                 f"| {right[1]:+.2f} | {shift.mean():+.2f} ± {shift.std(ddof=1):.2f} "
                 f"| {z[0]:+.1f}, {z[1]:+.1f}, {z[2]:+.1f} | {errors[0]:.3f} | {errors[1]:.3f} "
                 f"| {chi2:.3f} | {found['chi2'].values.min():.3f}–{found['chi2'].values.max():.3f} "

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sciinv.conditionals import Moments
-from sciinv.kernels.parameters import ITERATIONS, TOL, differences, need_gaussian
+from sciinv.kernels.parameters import TOL, differences, need_gaussian
 from sciinv.likelihoods import Gaussian
 from sciinv.seeds import Streams
 from sciinv.solvers import solve_dual
@@ -31,6 +31,9 @@ from sciinv.solvers import solve_dual
 if TYPE_CHECKING:
     from sciinv.kernels.unknowns import Unknowns
 
+# Of a solve for S⁻¹ G. Of simulated discs from 60° 40 find a shift to 0.2 elements in three of four;
+# 10 are off by one and more in three of five.
+ITERATIONS = 40
 NEWTON = 2  # steps to the mode: predictions bend little over a standard deviation
 LONGEST = 1.0  # of a step, in standard deviations of the prior
 ALIKE = 1e-10  # parameters that do the same to the data span one direction, not two
