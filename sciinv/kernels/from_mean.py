@@ -31,8 +31,8 @@ from sciinv.solvers import solve_dual
 if TYPE_CHECKING:
     from sciinv.kernels.unknowns import Unknowns
 
-# Of a solve for S⁻¹ G. Of simulated discs from 60° 40 find a shift to 0.2 elements in three of four;
-# 10 are off by one and more in three of five.
+# Of a solve for S⁻¹ G. 40 find the shift of simulated discs from 60° to 0.2 elements in three of
+# four; 10 are off by one and more in three of five.
 ITERATIONS = 40
 NEWTON = 2  # steps to the mode: predictions bend little over a standard deviation
 LONGEST = 1.0  # of a step, in standard deviations of the prior
