@@ -110,7 +110,7 @@ class CT(Declared, LinearPhysics):
         return ScannerAt(self, *scale_and_shift(self.unknowns, theta))
 
     def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return θ ↦ A_θ x with the line integrals of x and their spectrum computed once."""
+        """Return θ ↦ A_θ x with the line integrals of x computed once."""
         names = {u.name for u in self.unknowns}
         projections = self.projections(x, "detector_shift" in names)
         return lambda theta: projections.at(*scale_and_shift(self.unknowns, theta))
