@@ -21,8 +21,8 @@ expert's blend where `--coarse` gives them. Both measure the widths of the level
 anew, on the page of samples, which they draw again. `people` puts the networks of `sciinv train
 workflows/configs/train-mri-people.yaml`, train-mri-middle-longer.yaml and
 train-mri-coarse-further.yaml in the places of the one for low σ, of the middle one and of the
-expert, those that are given, with other levels of a blend where these are given too, and measures
-every width anew, the local ones on 160 own draws.
+expert, those that are given, with the blends as they are, measures every width anew, the local ones
+on 160 own draws, and draws the page of samples again.
 `page` draws 64 whole images by the coarse expert alone, from the largest σ to the least that it
 serves, and shows its estimate there at half size: what is left for the networks below to draw is
 finer. `heads` draws them by the whole prior.
@@ -181,10 +181,9 @@ def combine(
 
 @fixed_arithmetic()
 def people(
-    name: str, folder: str, network: str | None, middle: str | None, coarse: str | None,
-    levels: dict[str, tuple[float, float]],
-) -> None:  # fmt: skip
-    """Write networks into the prior's file, the blends at `levels` by role, and its widths anew."""
+    name: str, folder: str, network: str | None, middle: str | None, coarse: str | None
+) -> None:
+    """Write networks into the prior's file, its widths anew, and the page of samples."""
     path = REPO / f"data/priors/{name}.safetensors"
     before = files.load(path)
     assert before.widths is not None
@@ -195,14 +194,8 @@ def people(
         prior.metadata["data"] = trained.metadata["data"]
     for role, file in (("middle", middle), ("coarse", coarse)):
         spec = getattr(prior, f"{role}_spec")
-        assert spec is not None
-        at = levels.get(role, (spec.above, spec.alone))
-        if file is not None:
-            prior = put(prior, role, file, at, None)
-        elif role in levels:
-            weights = getattr(prior, role).state_dict()
-            prior = remade(prior, **{role: replace(spec, above=at[0], alone=at[1])})
-            getattr(prior, role).load_state_dict(weights)
+        if file is not None and spec is not None:
+            prior = put(prior, role, file, (spec.above, spec.alone), None)
     prior.metadata.pop("local_above", None)
     files.save(prior, path, storage=torch.float16)
     prior = files.load(path)  # widths are those of the weights as stored
@@ -215,6 +208,9 @@ def people(
     )
     files.save(prior, path, storage=torch.float16)
     add_local(path, images=160, say=print)
+    prior = files.load(path)
+    own = evaluation.unconditional(prior, 64, prior.train_shape, seed=SEED)
+    evaluation.picture(own, path.with_name(f"{name}-samples.png"))
 
 
 @fixed_arithmetic()
@@ -266,8 +262,6 @@ if __name__ == "__main__":
     four.add_argument("folder")
     for role in ("network", "middle", "coarse"):
         four.add_argument(f"--{role}", help="file of the network that takes this place")
-    for role in ("middle", "coarse"):
-        four.add_argument(f"--{role}-levels", type=float, nargs=2, metavar=("ABOVE", "ALONE"))
     for command in ("page", "heads"):
         three = what.add_parser(command)
         three.add_argument("name", choices=sorted(FAMILIES))
@@ -279,9 +273,7 @@ if __name__ == "__main__":
         errors(args.name, args.folder, args.seen, args.images, args.before, tuple(args.sigmas),
                tuple(args.families), args.filter)  # fmt: skip
     elif args.what == "people":
-        given = {"middle": args.middle_levels, "coarse": args.coarse_levels}
-        people(args.name, args.folder, args.network, args.middle, args.coarse,
-               {role: tuple(pair) for role, pair in given.items() if pair})  # fmt: skip
+        people(args.name, args.folder, args.network, args.middle, args.coarse)
     elif args.what == "page":
         page(args.name, args.picture)
     elif args.what == "heads":

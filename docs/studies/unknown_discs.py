@@ -5,7 +5,8 @@
 Discs of the disc prior's own family that it was not trained on, Helsinki's fan and noise, views
 over each ANGLE (default 60°). The factor on the attenuation and the detector's shift are drawn from
 their priors (1 ± 0.1; 0 ± 2 elements), and so are those of the draws, with the image and the scale
-of the noise; beside it the same data with scale and shift known. Levels and κ are the prior's own.
+of the noise; beside it the same disc and noise with scale 1 and shift 0, both known. Levels and κ
+are the prior's own.
 Prints for each disc what is found of both, and the error of a draw; then how far off they are in
 posterior standard deviations (1.09 to 1.18 is right for 19 to 4 draws of a Gaussian posterior), and
 the same of the product of factor and mean attenuation, which is what a sinogram tells. Of the
@@ -20,7 +21,7 @@ import time
 
 import numpy as np
 import torch
-from unknown_scans import REPO, SDS
+from unknown_scans import REPO, SDS, file_of
 
 from sciinv import likelihoods, priors, samplers
 from sciinv.operators.from_store import from_measurement
@@ -43,9 +44,7 @@ def main(discs: int, draws: int, angles: list[float]) -> None:
           "shift, product | rms of a draw, u | with both known | χ² of the truth | of the draws "
           "| CPU s a draw |\n" + "|---" * 12 + "|", flush=True)  # fmt: skip
     for angle in angles:
-        scan = htc2022.read(
-            REPO / "data/ct/htc2022_ta_full.mat", angles=(0.0, angle), image_size=128
-        )
+        scan = htc2022.read(file_of("ta", "full"), angles=(0.0, angle), image_size=128)
         physics, _ = from_measurement(scan, unknowns=SDS)
         told, _ = from_measurement(scan)
         noise = likelihoods.of(physics)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xarray as xr
 
 from sciinv import priors, samplers
 from sciinv.operators.from_store import from_measurement
@@ -32,7 +33,7 @@ REPO = Path(__file__).resolve().parents[2]
 FOLDERS = [REPO / "data/ct", Path(os.environ.get("HTC2022", "htc2022"))]
 OUT = REPO / "results/unknown-scans.jsonl"
 SDS = {"attenuation_scale": 0.1, "detector_shift": 2.0}
-DRAWS, SEED, BINNING = 4, 2026, 4
+DRAWS, SEED = 4, 2026
 
 
 def file_of(phantom: str, ending: str) -> Path:
@@ -41,18 +42,19 @@ def file_of(phantom: str, ending: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[-1])
 
 
-def moved(phantom: str, angle: float, y: torch.Tensor, shift: float) -> torch.Tensor:
+def moved(phantom: str, scan: xr.Dataset, y: torch.Tensor, shift: float) -> torch.Tensor:
     """Return the line integrals y of a scan, moved by whole elements of the unbinned detector."""
+    angles, binning = scan["angles"].values, int(scan.attrs["detector_binning"])
     if not shift:
         return y
-    raw = htc2022.read(file_of(phantom, "full"), angles=(0.0, angle), detector_binning=1)
-    elements = shift * BINNING
+    raw = htc2022.read(file_of(phantom, "full"), angles=(angles[0], angles[-1]), detector_binning=1)
+    elements = shift * binning
     if elements != round(elements):
         sys.exit(
             f"{shift} binned elements are {elements} of the detector: take a quarter's multiple"
         )
     line = torch.from_numpy(raw["y"].values).to(y).roll(-round(elements), -1)
-    return line.unflatten(-1, (-1, BINNING)).mean(-1)
+    return line.unflatten(-1, (-1, binning)).mean(-1)
 
 
 def one(case: str) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def one(case: str) -> dict[str, Any]:
     prior = priors.load(REPO / "data/priors/ct.safetensors")
     sampler = samplers.DAPS(prior, micro_batch=DRAWS, noise="auto")
     start, wall = time.process_time(), time.perf_counter()
-    touched = float(factor) * moved(phantom, float(angle), y, float(shift))
+    touched = float(factor) * moved(phantom, scan, y, float(shift))
 
     def progress(done: int, total: int) -> None:
         seconds = time.process_time() - start

@@ -15,8 +15,8 @@ from sciinv.operators.base import Declared, Unknown, widths_of
 from sciinv.operators.parts.ct_projector import Projector
 from sciinv.operators.parts.transposed import Linear
 
-# Parts of an element, on a disc that differs from its neighbour of the prior at 60° of Helsinki:
-# what a shift errs by is worth at most 1,400 (1), 93 (2), 20 (3), 7 (4), 1.5 nats (6).
+# Parts of an element. On a disc of the prior's family in Helsinki's fan over 60° what a shift errs
+# by is worth at most 1,400 (1), 93 (2), 20 (3), 7 (4), 1.5 nats (6).
 PARTS = 4
 LOBES = 8  # of the windowed sinc to either side, parts
 
@@ -88,7 +88,7 @@ class Projections:
         if shift is not None:
             lanes = max(len(p), len(shift))
             p, shift = p.expand(lanes, *p.shape[1:]), shift.expand(lanes)
-            taps, index = _taps(shift, self.parts, p)
+            taps, index = _taps(shift, self.parts, p.shape[-1], p)
             p = F.pad(p, (1, 1)).gather(-1, index.expand(*p.shape[:-1], -1))
             p = F.conv1d(_by_view(p), taps, stride=self.parts, groups=len(taps))
             p = _by_lane(p)
@@ -101,22 +101,19 @@ def transposed(y: Tensor, scale: Tensor | None, shift: Tensor | None, parts: int
         y = y * scale.to(y).reshape(-1, 1, 1, 1)
     if shift is None:
         return y
-    taps, index = _taps(shift, parts, y, y.shape[-1])
-    v = F.conv_transpose1d(_by_view(y), taps, stride=parts, groups=len(taps))
-    v = _by_lane(v)
-    out = v.new_zeros(*v.shape[:-1], parts * y.shape[-1] + 2)
+    many = parts * y.shape[-1]
+    taps, index = _taps(shift, parts, many, y)
+    v = _by_lane(F.conv_transpose1d(_by_view(y), taps, stride=parts, groups=len(taps)))
+    out = v.new_zeros(*v.shape[:-1], many + 2)
     return out.scatter_add(-1, index.expand_as(v), v)[..., 1:-1]
 
 
-def _taps(
-    shift: Tensor, parts: int, like: Tensor, detectors: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return the weights [B, 1, T] of a shift, and the parts that they start from, [B, 1, 1, L].
+def _taps(shift: Tensor, parts: int, many: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weights [B, 1, T] of a shift, and which of `many` parts they see, [B, 1, 1, L].
 
     Whole parts are an index into the projection with a zero at either end, so that the weights of a
     lane have the same length whatever its neighbours' shifts are.
     """
-    many = like.shape[-1] if detectors is None else detectors * parts
     at = shift.to(like.device, torch.float64) * parts
     whole = at.detach().round()
     n = torch.arange(-LOBES, parts + LOBES, device=like.device, dtype=torch.float64)

@@ -186,11 +186,11 @@ class Unknowns:
         """
         physics = self.physics(self.theta if theta is None else theta) if self.parameters else None
         problem = self.nominal.altered(self.likelihood(temper), physics)
+        if self.unfinished:  # nothing is decided by what the solve leaves
+            return problem
         # An unfinished solve of N data leaves a misfit that reads as noise: √(2N) is what Σ e²
         # scatters by. A parameter may hang on a single nat.
         n = problem.y[0].numel()
-        if self.unfinished:
-            return problem
         if self.parameters:
             problem.nats = NATS
         elif self.scale is not None and (careful or n <= MANY):
