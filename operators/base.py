@@ -11,19 +11,23 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
+from sciinv.operators.parts.model_errors import MODEL_ERROR, ModelError, error_width, modulus
 from sciinv.operators.parts.specs import ImageSpec, MeasurementSpec, Unknown, widths_of
 from sciinv.solvers.rough import Rough
 
 __all__ = [
+    "MODEL_ERROR",
     "Declared",
     "ImageSpec",
     "LinearOperator",
     "MeasurementSpec",
+    "ModelError",
     "Operator",
     "ReducedOperator",
     "Undeclared",
     "Unknown",
     "declared",
+    "error_width",
     "image_shape",
     "refuse_data",
     "widths_of",
@@ -45,6 +49,7 @@ class Operator(Protocol):
     float64_parameters: ClassVar[tuple[str, ...]]
     unknowns: tuple[Unknown, ...]
     noise_groups: Tensor | None
+    model_error: float | None
     at: Callable[[Tensor], Physics] | None
 
     @property
@@ -55,6 +60,7 @@ class Operator(Protocol):
     def jacobian(self, x: Tensor) -> Tensor | None: ...  # noqa: D102
     def linearize(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]: ...  # noqa: D102
     def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]: ...  # noqa: D102
+    def error_of(self, y: Tensor) -> ModelError | None: ...  # noqa: D102
     def sensitivity(self, x: Tensor) -> Any: ...  # noqa: D102
     def normal(self, weights: Tensor) -> Callable[[Tensor], Tensor] | None: ...  # noqa: D102
     def rough(self, weights: Tensor) -> Rough | None: ...  # noqa: D102
@@ -89,7 +95,8 @@ class Declared:
     enter through `at(theta) -> Physics`, a cheap view of the operator with the values theta [B, P]
     (in the order declared, one row per lane): it has A, and A_adjoint or A_vjp, as the operator
     itself. `noise_groups`, integers that broadcast to the measurement without its batch, says
-    which data share a noise scale where that is drawn.
+    which data share a noise scale where that is drawn. `model_error`, τ, says that an error beside
+    the noise is drawn too, of size t about τ of what `error_of` says.
 
     Attributes:
         differentiable: False where A has no derivative: it then comes from differences, or a kernel
@@ -102,6 +109,7 @@ class Declared:
     float64_parameters: ClassVar[tuple[str, ...]] = ()
     unknowns: tuple[Unknown, ...] = ()
     noise_groups: Tensor | None = None
+    model_error: float | None = None
     at: Callable[[Tensor], Physics] | None = None
     single: bool = False
 
@@ -134,6 +142,18 @@ class Declared:
         at = self.at
         assert at is not None
         return lambda theta: declared(at(theta)).A(x)
+
+    def error_of(self, y: Tensor) -> ModelError | None:
+        """Return the error beside the noise at these data or predictions; None: there is none.
+
+        By default an error by a fraction of each value, of complex ones (whose first dimension is
+        "part") of their modulus. Override it where data share their errors.
+        """
+        if self.model_error is None:
+            return None
+        if self.measurement_spec is not None and self.measurement_spec.dims[0] == "part":
+            return ModelError(self.model_error, modulus(y))
+        return ModelError(self.model_error, y.abs())
 
     def sensitivity(
         self, x: Tensor
@@ -220,7 +240,8 @@ def _check(physics: object, what: str, value: Tensor, shape: tuple[int, ...]) ->
 _SAID = (
     "image_spec", "measurement_spec", "img_size", "differentiable", "jacobian", "linearize",
     "classical", "check_image", "check_measurement", "check_data", "likelihood",
-    "float64_parameters", "unknowns", "noise_groups", "at", "predictions", "sensitivity",
+    "float64_parameters", "unknowns", "noise_groups", "model_error", "error_of", "at",
+    "predictions", "sensitivity",
 )  # fmt: skip
 
 

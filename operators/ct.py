@@ -14,7 +14,14 @@ from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Poisson, WeightedNoise
-from sciinv.operators.base import Declared, ImageSpec, MeasurementSpec, refuse_data
+from sciinv.operators.base import (
+    Declared,
+    ImageSpec,
+    MeasurementSpec,
+    ModelError,
+    error_width,
+    refuse_data,
+)
 from sciinv.operators.parts.ct_classical import fbp, sirt
 from sciinv.operators.parts.ct_counts import CountsAt, unknowns_of_counts
 from sciinv.operators.parts.ct_geometry import Geometry
@@ -27,6 +34,7 @@ from sciinv.operators.parts.ct_unknowns import (
     scale_and_shift,
     unknowns_of,
 )
+from sciinv.operators.parts.model_errors import mean_around
 from sciinv.operators.parts.transposed import Linear
 from sciinv.solvers.rough import Rough
 
@@ -58,6 +66,8 @@ class CT(Declared, LinearPhysics):
         unknowns: What is drawn with the image, by name with its prior standard deviation:
             "attenuation_scale", "detector_shift" (elements), "air_offset", "element_offset"; see
             `parts.ct_unknowns`. The detector must see air on both sides for a shift.
+            "model_error" is the half-width of the prior of an error by a fraction of y, as beam
+            hardening and scatter leave it.
 
     Image [B, 1, rows, columns], measurement [B, 1, angle, detector]; float32 or float64.
 
@@ -104,6 +114,7 @@ class CT(Declared, LinearPhysics):
         self.image_spec = _image_spec(scan, length_unit)
         self.measurement_spec = _measurement_spec(scan, "1")
         self.unknowns = unknowns_of(unknowns, shape)
+        self.model_error = error_width(unknowns)
 
     def at(self, theta: Tensor) -> ScannerAt:
         """Return the scan with the attenuation scale and detector shift in theta [B, P]."""
@@ -114,6 +125,13 @@ class CT(Declared, LinearPhysics):
         names = {u.name for u in self.unknowns}
         projections = self.projections(x, "detector_shift" in names)
         return lambda theta: projections.at(*scale_and_shift(self.unknowns, theta))
+
+    def error_of(self, y: Tensor) -> ModelError | None:
+        """Return an error by a fraction of the line integrals around each."""
+        if self.model_error is None:
+            return None
+        variance = self.noise_model.sigma.to(y).square()
+        return ModelError(self.model_error, mean_around(y, variance))
 
     @cached_property
     def parts(self) -> Parts:

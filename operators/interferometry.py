@@ -21,10 +21,19 @@ from deepinv.physics import LinearPhysics, Physics
 from torch import Tensor
 
 from sciinv.likelihoods import Gaussian, WeightedNoise
-from sciinv.operators.base import Declared, MeasurementSpec, refuse_data
+from sciinv.operators.base import (
+    MODEL_ERROR,
+    Declared,
+    MeasurementSpec,
+    ModelError,
+    error_width,
+    refuse_data,
+    widths_of,
+)
 from sciinv.operators.parts.clean import clean
-from sciinv.operators.parts.closure_arguments import factor_of, legs_of
+from sciinv.operators.parts.closure_arguments import factor_of, legs_matrix, legs_of
 from sciinv.operators.parts.maximum_entropy import maximum_entropy
+from sciinv.operators.parts.model_errors import modulus
 from sciinv.operators.parts.sky_transform import (
     Pixel,
     SkyTransform,
@@ -35,7 +44,8 @@ from sciinv.operators.parts.sky_transform import (
     refuse,
     sky_image_spec,
 )
-from sciinv.operators.parts.vlbi_gains import ArrayAt, Gains, corrupted
+from sciinv.operators.parts.vlbi_gains import ArrayAt, corrupted
+from sciinv.operators.parts.vlbi_unknowns import ArrayUnknowns
 
 
 class Visibilities(Declared, LinearPhysics):
@@ -55,9 +65,11 @@ class Visibilities(Declared, LinearPhysics):
         flux_unit_jy: F: flux in Jy of an image of pixel sum 1.
         pixel: Shape of a pixel's light, see `SkyTransform`.
         unknowns: What is drawn with the image, by name with its prior standard deviation:
-            "gain_log_amplitude", "gain_phase" (rad), per station and scan; see `parts.vlbi_gains`.
-        stations: The two stations of each visibility, [N, 2]; for `unknowns`.
-        scans: The scan of each visibility, [N]; for `unknowns`.
+            "gain_log_amplitude", "gain_phase" (rad), per station and scan, and "position" (µas, of
+            the phase centre); see `parts.vlbi_unknowns`. "model_error" is the half-width of the
+            prior of an error by a fraction of |V|, as leakage and what does not close leave it.
+        stations: The two stations of each visibility, [N, 2]; for unknown gains.
+        scans: The scan of each visibility, [N]; for unknown gains.
 
     Raises:
         OperatorError: Arrays that do not match, or parameters out of range.
@@ -92,26 +104,30 @@ class Visibilities(Declared, LinearPhysics):
             coords={"u": u.numpy(), "v": v.numpy()},
         )
 
-        drawn = unknowns not in (None, {})
-        self.gains = Gains(stations, scans, unknowns, len(u)) if drawn else None
-        self.unknowns = self.gains.unknowns if self.gains is not None else ()
+        self.instrument = ArrayUnknowns(u, v, stations, scans, unknowns)
+        self.unknowns = self.instrument.unknowns
+        self.model_error = error_width(unknowns)
 
     def at(self, theta: Tensor) -> ArrayAt:
-        """Return the array with the gains in theta [B, P]."""
-        assert self.gains is not None
-        return ArrayAt(self, self.gains, theta)
+        """Return the array with the gains and the position in theta [B, P]."""
+        return ArrayAt(self, self.instrument.factors(theta))
+
+    def error_of(self, y: Tensor) -> ModelError | None:
+        """Return an error by a fraction of |V|."""
+        if self.model_error is None:
+            return None
+        return ModelError(self.model_error, modulus(y, self.noise_model.sigma.to(y).square()))
 
     def predictions(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return θ ↦ g_a g_b* V of fixed images, with V computed once.
+        """Return θ ↦ A_θ x of fixed images, with V computed once.
 
         Of K·B images θ may have B rows: image k·B + b then has the gains b.
         """
-        vis, gains = self.A(x), self.gains
-        assert gains is not None
+        vis, instrument = self.A(x), self.instrument
 
         def predict(theta: Tensor) -> Tensor:
             each = vis.unflatten(0, (-1, len(theta)))
-            return corrupted(each, gains.factors(theta)).flatten(0, 1)
+            return corrupted(each, instrument.factors(theta)).flatten(0, 1)
 
         return predict
 
@@ -163,6 +179,8 @@ class Closures(Declared, Physics):
         flux_unit_jy: F: flux in Jy of an image of pixel sum 1. With the compact flux here, a
             prior for sources of pixel sum 1 serves a source of any flux.
         pixel: Shape of a pixel's light, see `SkyTransform`.
+        unknowns: {"model_error": τ}: draw the size of an error of each visibility by a fraction of
+            |V|, which data of the same baselines share; τ is the half-width of its prior.
 
     Raises:
         OperatorError: Arrays that do not match, or parameters out of range.
@@ -185,6 +203,7 @@ class Closures(Declared, Physics):
         field_of_view_uas: float = 128.0,
         flux_unit_jy: float = 1.0,
         pixel: Pixel = "point",
+        unknowns: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         u, v = baselines(u, v)
@@ -211,6 +230,8 @@ class Closures(Declared, Physics):
         self.likelihood = Gaussian(cholesky=factor_of(cholesky, m), period=period)
         self.image_spec = sky_image_spec(image_size, field_of_view_uas, flux_unit_jy)
         self.measurement_spec = MeasurementSpec(dims=("closure",), shape=(m,), units="rad, 1, Jy")
+        widths_of(unknowns, (MODEL_ERROR,), "closures")
+        self.model_error = error_width(unknowns)
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:
         """Return closures and flux [B, M] of images [B, 1, H, W]."""
@@ -266,6 +287,17 @@ class Closures(Declared, Physics):
         single = self.transform.rows_of(self.amplitudes, d_log[:, :, self.amplitudes])
         flux = torch.full_like(x, self.flux_unit_jy)
         return torch.cat([phases, logs, single, flux], 1).flatten(2)
+
+    def error_of(self, y: Tensor) -> ModelError | None:
+        """Return an error by a fraction of each |V|: in arg V and in ln|V|, [M, 2 N].
+
+        The total flux is a datum of its own and has none.
+        """
+        if self.model_error is None:
+            return None
+        signs = (self.triangle_signs, self.sides, self.sides[:1])
+        factor = legs_matrix(self._data(), signs, self.transform.n)
+        return ModelError(self.model_error, factor=factor)
 
     @property
     def coordinates(self) -> Tensor:

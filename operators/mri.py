@@ -10,8 +10,9 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.base import Declared, MeasurementSpec
+from sciinv.operators.base import Declared, MeasurementSpec, ModelError, error_width
 from sciinv.operators.parts import mri_arguments
+from sciinv.operators.parts.model_errors import modulus_around
 from sciinv.operators.parts.mri_unknowns import ScanAt, Scanner
 from sciinv.operators.parts.transposed import Linear
 from sciinv.solvers import conjugate_gradient
@@ -50,8 +51,9 @@ class MultiCoilMRI(Declared, LinearPhysics):
         scale: The k-space was divided by this: x · scale is in the scanner's units.
         units: What a pixel of value 1 is.
         unknowns: What is drawn with the image, by name with its prior standard deviation:
-            "coil_maps" (smooth corrections of the maps) and "line_phase" (rad, one for each line);
-            see `parts.mri_unknowns`.
+            "coil_maps" (smooth corrections of the maps) and "line_phase" (rad, one for each line),
+            see `parts.mri_unknowns`; "model_error" is the half-width of the prior of an error by a
+            fraction of the samples around each, as maps that are not exact leave it.
         map_order: How many half-periods the maps' corrections may have over the image.
         shots: Number of the shot that measured each line of the grid, where lines share a phase.
 
@@ -111,11 +113,19 @@ class MultiCoilMRI(Declared, LinearPhysics):
         drawn = unknowns not in (None, {})
         self._scanner = Scanner(self, unknowns, map_order, shots) if drawn else None
         self.unknowns = self._scanner.unknowns if self._scanner else ()
+        self.model_error = error_width(unknowns)
 
     def at(self, theta: Tensor) -> ScanAt:
         """Return the scan with the maps' corrections and the phases in theta [B, P]."""
         assert self._scanner is not None
         return ScanAt(self, self._scanner, theta)
+
+    def error_of(self, y: Tensor) -> ModelError | None:
+        """Return an error by a fraction of the samples around each, see `parts.model_errors`."""
+        if self.model_error is None:
+            return None
+        variance = self.noise_model.sigma.to(y).square()
+        return ModelError(self.model_error, modulus_around(y, variance, self.mask))
 
     @property
     def coil_maps(self) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import OperatorError
 from sciinv.likelihoods import Gaussian, Likelihood
-from sciinv.operators.base import Declared, MeasurementSpec
+from sciinv.operators.base import Declared, MeasurementSpec, ModelError
 
 NEGLIGIBLE = 1e-6  # of a correlation
 
@@ -52,6 +52,7 @@ class Subsampled(Declared, Physics):
                 remedy="make the mask from the measurement, e.g. torch.rand(y.shape[1:]) < 0.5",
             )
         self.whole = whole
+        self.model_error = whole.model_error
         self.register_buffer("index", keep.flatten().nonzero()[:, 0])
         self.image_spec, self.img_size = whole.image_spec, whole.img_size
         count = int(keep.sum())
@@ -74,6 +75,15 @@ class Subsampled(Declared, Physics):
         """Return ∂g/∂v of the chosen data, [B, M', P]."""
         slope: Tensor = self.whole.jacobian_of_coordinates(v)
         return slope[:, self.index]
+
+    def error_of(self, y: Tensor) -> ModelError | None:
+        """Return the chosen data's part of the whole operator's error beside the noise."""
+        error: ModelError | None = self.whole.error_of(self.restore(y))
+        if error is None:
+            return None
+        sd = None if error.sd is None else self.choose(error.sd)
+        factor = None if error.factor is None else error.factor[self.index]
+        return ModelError(error.width, sd, factor)
 
     def choose(self, y: Tensor) -> Tensor:
         """Return the chosen data [B, M'] of a whole measurement [B, …]."""

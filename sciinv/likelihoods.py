@@ -211,11 +211,14 @@ class Gaussian(Likelihood):
 
     def noise(self, like: Tensor, streams: Streams) -> Tensor:
         """Return n ~ N(0, R) of the shape of `like`; 0 where the standard deviation is infinite."""
-        white = streams.randn(like.shape[1:], like)
+        return self.colour(streams.randn(like.shape[1:], like))
+
+    def colour(self, white: Tensor) -> Tensor:
+        """Return R^{1/2} white; 0 where the standard deviation is infinite."""
         if self.sd is not None:
-            sd = self.sd.to(like)
+            sd = self.sd.to(white)
             return white * torch.where(torch.isfinite(sd), sd, torch.zeros_like(sd))
-        return (self.cholesky.to(like) @ white.flatten(1).unsqueeze(-1)).reshape(like.shape)
+        return (self.cholesky.to(white) @ white.flatten(1).unsqueeze(-1)).reshape(white.shape)
 
     def simulate(self, u: Tensor, streams: Streams) -> Tensor:
         """Return y = u + n, n ~ N(0, R)."""

@@ -82,6 +82,12 @@ class Scaled(Gaussian):
         """Return R^{-T/2} r / s."""
         return self.base.whiten_t(r / self.factor(r), u)
 
+    def deviations(self, like: Tensor) -> Tensor | None:
+        """Return the standard deviation of each component, [B, …]; see `Gaussian`."""
+        declared = self.base.deviations(like)
+        lanes = like[:1].expand(self.lanes, *like.shape[1:])
+        return None if declared is None else declared * self.factor(lanes)
+
     def counts(self, y: Tensor) -> Tensor:
         """Return the number of components that carry data, by group, [groups]."""
         return group_sum(carries_data(self, y), self.index, self.groups)[0]
@@ -98,6 +104,15 @@ class Scaled(Gaussian):
     def noise(self, like: Tensor, streams: Streams) -> Tensor:
         """Return n ~ N(0, s² R)."""
         return self.base.noise(like, streams) * self.factor(like)
+
+    def log_volume(self, y: Tensor) -> Tensor:
+        """Return Σ N log s over the groups, [B]."""
+        logs = self.scale.reshape(self.lanes, -1).log().to(y)
+        return (logs * self.counts(y).to(y)).sum(1)
+
+    def relative_precision(self) -> Tensor:
+        """Return the mean of 1/s² over the groups, per lane, [B]."""
+        return self.scale.reshape(self.lanes, -1).square().reciprocal().mean(1)
 
     def draw_scale(self, u: Tensor, y: Tensor, streams: Streams) -> Tensor:
         """Return s | u, y: s² ~ Inv-Gamma(a0 + N/2, b0 + ½ Σ e²), the shape of `scale`.
@@ -236,8 +251,7 @@ def scaled(base: Likelihood, scale: Tensor, index: Tensor | None = None) -> Scal
 def log_volume(likelihood: Gaussian, y: Tensor) -> Tensor:
     """Return −log det W beyond that of the declared noise, [B or 1]."""
     if isinstance(likelihood, Scaled):
-        logs = likelihood.scale.reshape(likelihood.lanes, -1).log().to(y)
-        return (logs * likelihood.counts(y).to(y)).sum(1)
+        return likelihood.log_volume(y)
     if isinstance(likelihood, Offsets):
         _, n = likelihood._directions(y)
         grown = 0.5 * torch.log1p(likelihood.tau**2 * n).sum(1)
@@ -246,13 +260,12 @@ def log_volume(likelihood: Gaussian, y: Tensor) -> Tensor:
 
 
 def relative_precision(likelihood: Likelihood, like: Tensor) -> Tensor:
-    """Return the mean of 1/s² over groups, per lane, to broadcast over `like`; 1 if unscaled."""
+    """Return the mean of declared ÷ noise variance, per lane, to broadcast over `like`."""
     while isinstance(likelihood, Offsets):
         likelihood = likelihood.base
     if not isinstance(likelihood, Scaled):
         return like.new_ones(())
-    s = likelihood.scale.reshape(likelihood.lanes, -1)
-    return s.square().reciprocal().mean(1).to(like).reshape(-1, *(1,) * (like.ndim - 1))
+    return likelihood.relative_precision().to(like).reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def carries_data(likelihood: Gaussian, y: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ FLOORS = [
     ["readers"],
     ["images"],
     ["config", "store"],
-    ["problem", "conditionals"],
+    ["model_error", "problem", "conditionals"],
     ["kernels"],
     ["samplers"],
     ["quantities", "uncertainty"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,4 +37,22 @@ def factor_of(value: Any, m: int) -> Tensor:
             f"{list(factor.shape)}, smallest diagonal {float(diagonal.min()):g}",
             "use ClosureSet.cholesky of the same closure set",
         )
+    return factor
+
+
+def legs_matrix(quantities: Sequence[Tensor], signs: Sequence[Tensor], n: int) -> Tensor:
+    """Return how data answer to relative errors of the visibilities, [M + 1, 2 n], float64.
+
+    Args:
+        quantities: Visibilities of the legs of phases, log closure amplitudes and log amplitudes.
+        signs: Their signs.
+        n: Number of visibilities: the first n columns are errors of arg V, the others of ln|V|.
+            The last row is the total flux, which has none.
+    """
+    factor = torch.zeros(sum(map(len, quantities)) + 1, 2 * n, dtype=torch.float64)
+    row = 0
+    for index, sign, first in zip(quantities, signs, (0, n, n), strict=True):
+        each = factor[row : row + len(index), first : first + n]
+        each.scatter_add_(1, index.cpu(), sign.cpu().double().expand(index.shape).contiguous())
+        row += len(index)
     return factor

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
-from sciinv.operators.base import Declared, Unknown, widths_of
+from sciinv.operators.base import MODEL_ERROR, Declared, Unknown, widths_of
 from sciinv.operators.parts.ct_projector import Projector
 from sciinv.operators.parts.transposed import Linear
 
@@ -37,14 +37,14 @@ def unknowns_of(sds: Mapping[str, float] | None, shape: tuple[int, int]) -> tupl
             1), "detector_shift" (in detector elements, of the sign of `detector_offset_mm`; the
             rotation axis is then projected that far from where the geometry has it),
             "air_offset" (added to all line integrals), "element_offset" (added to all of one
-            element's: rings). None: all is known.
+            element's: rings). None: all is known. "model_error" is the operator's own.
         shape: (angles, detectors).
 
     Raises:
         OperatorError: A name is not known, or a standard deviation is no number above 0.
     """
     detectors = shape[1]
-    widths = widths_of(sds, KNOWN, "CT")
+    widths = widths_of(sds, (*KNOWN, MODEL_ERROR), "CT")
     groups = {
         "air_offset": torch.zeros(1, 1, 1, dtype=torch.long),
         "element_offset": torch.arange(detectors)[None, None],

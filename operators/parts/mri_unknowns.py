@@ -20,7 +20,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.base import Declared, Unknown, widths_of
+from sciinv.operators.base import MODEL_ERROR, Declared, Unknown, widths_of
 from sciinv.seeds import whole
 
 KNOWN = ("coil_maps", "line_phase")
@@ -51,7 +51,7 @@ class Scanner:
     def __init__(
         self, scan: Any, sds: Mapping[str, float] | None, order: int, shots: Sequence[int] | None
     ) -> None:
-        sds = widths_of(sds, KNOWN, "MRI")
+        sds = widths_of(sds, (*KNOWN, MODEL_ERROR), "MRI")
         declared = torch.view_as_complex(scan._maps)
         sets, coils = declared.shape[:2]
         unknowns, self.maps, self.shot = [], None, None

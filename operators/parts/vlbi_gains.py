@@ -87,17 +87,16 @@ def corrupted(vis: Tensor, factors: tuple[Tensor, Tensor], *, transpose: bool = 
 
 
 class ArrayAt(Declared, LinearPhysics):
-    """An array with its gains in theta [B, P], per lane.
+    """An array whose visibilities are multiplied by complex factors, per lane.
 
     Args:
         array: The visibilities of calibrated stations, a linear operator to [B, 2, N].
-        gains: Which gain corrupts which visibility.
-        theta: Their values, [B, P].
+        factors: Real and imaginary part of the factors, each [B, N].
     """
 
-    def __init__(self, array: Any, gains: Gains, theta: Tensor) -> None:
+    def __init__(self, array: Any, factors: tuple[Tensor, Tensor]) -> None:
         super().__init__(img_size=array.img_size, noise_model=array.noise_model)
-        self.array, self.factors = array, gains.factors(theta)
+        self.array, self.factors = array, factors
         self.image_spec, self.measurement_spec = array.image_spec, array.measurement_spec
 
     def A(self, x: Tensor, **kwargs: Any) -> Tensor:

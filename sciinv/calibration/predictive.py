@@ -31,7 +31,7 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import ConfigError, DataError
 from sciinv.likelihoods import Gaussian
-from sciinv.noise import Scaled
+from sciinv.model_error import as_drawn
 from sciinv.operators.base import declared
 from sciinv.operators.subsample import choosable, independent_blocks, subsample
 from sciinv.samplers.base import Sampler
@@ -104,13 +104,13 @@ def predictive_check(
     post = sampler.sample(kept, rest, draws=draws, seed=seed, items=[item], progress=progress)
     x = torch.as_tensor(post["image"].values[:, 0]).to(y)
     streams = Streams([(seed, "predicted", item, k) for k in range(draws)])
-    scale = _scales(post, physics, y)
     with torch.no_grad():
         u = torch.cat([physics.A(image[None]) for image in x])
-        replicated = u + scale * noise.noise(u, streams)
-    deviations = noise.deviations(y)
+        found = as_drawn(declared(physics, y), noise, values_of(post), u)
+        replicated = u + found.noise(u, streams)
+    deviations = found.deviations(u)
     assert deviations is not None
-    sd = (deviations * scale.mean(0, keepdim=True)).expand_as(y)[out]
+    sd = deviations.mean(0, keepdim=True)[out]
     period = None
     if noise.period is not None:
         period = noise.period.to(y).expand_as(y)[out].double().cpu().numpy()
@@ -119,14 +119,10 @@ def predictive_check(
     return Predictive(p, chi2, int(out.sum()), blocks, draws)
 
 
-def _scales(post: xr.Dataset, physics: Physics, y: Tensor) -> Tensor:
-    """Return the scale of the noise of each draw, which was drawn with it, or 1; [draws, …]."""
-    if "noise_scale" not in post:
-        return y.new_ones(1, *(1,) * (y.ndim - 1))
-    scale = torch.as_tensor(post["noise_scale"].values[:, 0]).to(y)
-    groups = None if scale.ndim == 1 else getattr(physics, "noise_groups", None)
-    index = None if groups is None else groups.to(y.device).expand(y.shape[1:])
-    return Scaled(_noise(physics), scale, index).factor(y.expand(len(scale), *y.shape[1:]))
+def values_of(post: xr.Dataset) -> dict[str, Tensor]:
+    """Return scale of the noise and size of a model error of the draws of one item, [draw, …]."""
+    names = [name for name in ("noise_scale", "model_error") if name in post]
+    return {name: torch.as_tensor(post[name].values[:, 0]) for name in names}
 
 
 def left_out(

@@ -6,7 +6,7 @@ Given x_t the level's target is p(x0 | x_t) p(θ) p(s) p(y | x0, θ, s). Beside 
         else a move of image and parameters together, see `parameters`, or a block, see `joint`;
         before x0 too where x0 is not solved to the noise, see `from_mean`
     b   offsets by group, marginalised in x0's draw, from their Gaussian given x0
-    s   s² | x0, y ~ Inv-Gamma
+    s   s² | x0, y ~ Inv-Gamma, or with the size of a model error beside it, see `drawn_noise`
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from sciinv.conditionals import Moments
 from sciinv.errors import OperatorError
 from sciinv.kernels import collapsed, from_mean, joint, parameters
 from sciinv.kernels.base import Draw, Kernel, Level
+from sciinv.kernels.drawn_noise import DrawnNoise
 from sciinv.kernels.rows import SharedRows
 from sciinv.likelihoods import Gaussian, Likelihood
-from sciinv.noise import Offsets, Scaled, scaled
+from sciinv.noise import Offsets, scaled
 from sciinv.operators.base import Operator, Unknown, declared
 from sciinv.problem import Problem
 from sciinv.seeds import Streams
@@ -54,8 +55,7 @@ class Unknowns:
         parameters: Unknowns that enter through the operator's `at`.
         theta: Their values, [B, P], in the order of the parameters.
         offsets: Unknowns that are added to groups of data.
-        scale: s, [B] or [B, groups]; None where the noise is fixed.
-        index: Group of each component where the noise has groups.
+        noise: Scale of the noise and size of a model error; None where the noise is known.
         values: What a draw hands out, by name: [B] or [B, groups].
         chi2: χ² of the draw with the declared noise and the instrument as drawn, [B].
         together: Whether the parameters are drawn in a block with the image; see `FEW`.
@@ -73,8 +73,7 @@ class Unknowns:
     parameters: tuple[Unknown, ...]
     theta: Tensor
     offsets: tuple[Unknown, ...]
-    scale: Tensor | None
-    index: Tensor | None
+    noise: DrawnNoise | None
     values: dict[str, Tensor] = field(default_factory=dict)
     chi2: Tensor | None = None
     together: bool = False
@@ -94,7 +93,8 @@ class Unknowns:
         """
         physics: Operator = problem.physics
         unknowns = physics.unknowns
-        if noise != "drawn" and not unknowns:
+        drawn = DrawnNoise.start(problem, noise, like)
+        if drawn is None and not unknowns:
             return None
         _check(unknowns, physics, problem.likelihood)
         entering = tuple(u for u in unknowns if u.groups is None)
@@ -102,13 +102,7 @@ class Unknowns:
         offsets = sorted((u for u in unknowns if u.groups is not None), key=_many)
         means = torch.cat([torch.full((u.size or 1,), u.mean) for u in entering] or [torch.ones(0)])
         theta = means.to(like.device, torch.float64).expand(len(like), -1)
-        index = physics.noise_groups if noise == "drawn" else None
-        scale = None
-        if noise == "drawn":
-            groups = () if index is None else (int(index.max()) + 1,)
-            scale = torch.ones(len(like), *groups, dtype=torch.float64, device=like.device)
-            scaled(problem.likelihood, scale, index)  # refuses what has no scale
-        made = cls(problem, tuple(like.shape[1:]), entering, theta, tuple(offsets), scale, index)
+        made = cls(problem, tuple(like.shape[1:]), entering, theta, tuple(offsets), drawn)
         if entering:
             made._choose(like)
         return made
@@ -193,7 +187,7 @@ class Unknowns:
         n = problem.y[0].numel()
         if self.parameters:
             problem.nats = NATS
-        elif self.scale is not None and (careful or n <= MANY):
+        elif self.noise is not None and (careful or n <= MANY):
             problem.nats = NATS * max(1.0, 0.1 * (2 * n) ** 0.5)
         return problem
 
@@ -210,9 +204,10 @@ class Unknowns:
     def likelihood(self, temper: float = 1.0) -> Likelihood:
         """Return the likelihood at the noise drawn last, its variance times `temper`."""
         likelihood = self.nominal.likelihood
-        if self.scale is not None or temper != 1.0:
-            s = self.scale if self.scale is not None else self.theta.new_ones(len(self.theta))
-            likelihood = scaled(likelihood, s * temper**0.5, self.index)
+        if self.noise is not None:
+            likelihood = self.noise.likelihood(likelihood, temper)
+        elif temper != 1.0:
+            likelihood = scaled(likelihood, self.theta.new_full((len(self.theta),), temper**0.5))
         for unknown in self.offsets:
             assert isinstance(likelihood, Gaussian)
             assert unknown.groups is not None
@@ -254,14 +249,13 @@ class Unknowns:
             y = y - likelihood.placed(b, y)
             self.values[unknown.name] = b if b.shape[1] > 1 else b[:, 0]
             likelihood = likelihood.base
-        if self.scale is not None:
+        if self.noise is not None:
             # A tempered level tells nothing of s, and at early ones x0 fits worse than any draw of
             # the posterior: there s would rise to the misfit, free the image of the data and never
             # come back (closures of M87*: NaN at the second level).
             if temper == 1.0 and level.progress >= FIRST:
-                assert isinstance(likelihood, Scaled)
-                self.scale = likelihood.draw_scale(u, y, streams)
-            self.values["noise_scale"] = self.scale
+                self.noise.draw(likelihood, u, y, streams)
+            self.values |= self.noise.values(self.nominal.likelihood, u, y)
         sizes = [parameter.size or 1 for parameter in self.parameters]
         for parameter, value in zip(self.parameters, self.theta.split(sizes, 1), strict=True):
             if parameter.period:  # handed out within half a period of the prior's mean

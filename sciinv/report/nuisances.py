@@ -13,6 +13,7 @@ import xarray as xr
 # what a wrong unit does.
 LARGER, WRONG_UNITS = 2.0, 10.0
 FITTED = ("local", "spectral", "isotropic")  # conditionals of a learned prior's widths
+OF_THE_NOISE = ("noise_scale", "model_error")  # and not of the instrument
 # Where the interval is nearly the prior's, the data have told little.
 UNTOLD, WIDTH_90 = 0.9, 3.29  # of the prior's width, which is 3.29 sd
 
@@ -85,7 +86,7 @@ def _under_a_width(stats: xr.Dataset) -> list[tuple[str, bool]]:
     told = [
         label(str(name))
         for name, value in stats.data_vars.items()
-        if value.attrs.get("unknown") and name != "noise_scale" and value.ndim == 1
+        if value.attrs.get("unknown") and name not in OF_THE_NOISE and value.ndim == 1
     ]
     if not told or stats.attrs.get("conditional") not in FITTED:
         return []

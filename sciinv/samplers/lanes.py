@@ -74,7 +74,13 @@ def _declared_unknowns(physics: Operator) -> dict[str, tuple[str, dict[str, Any]
         "noise_scale": (
             "noise_group",
             {"units": "1", "long_name": "noise sd ÷ declared", "unknown": 1},
-        )
+        ),
+        "model_error": (
+            "model_error_group",
+            {"units": "of the signal", "long_name": "model error ÷ signal", "unknown": 1},
+        ),
+        "chi2_found": ("", {"long_name": "reduced χ² by the noise as drawn"}),
+        "misfit": ("", {"long_name": "−2 log p(y | draw) ÷ data, up to a constant"}),
     }
     for u in physics.unknowns:
         attrs: dict[str, Any] = {"units": u.units, "prior_mean": u.mean, "prior_sd": u.sd}

@@ -35,7 +35,9 @@ def freedom(problem: Problem, pixels: int) -> tuple[int, int]:
     return data, max(1, min(data, pixels))
 
 
-def impossible(chi2: Tensor, data: int, k: int, drawn: bool = False) -> Tensor:
+def impossible(
+    chi2: Tensor, data: int, k: int, drawn: bool = False, in_nats: bool = False
+) -> Tensor:
     """Return which draws of a group are none, [B] bool.
 
     Args:
@@ -43,12 +45,15 @@ def impossible(chi2: Tensor, data: int, k: int, drawn: bool = False) -> Tensor:
         data: Number N of components that carry data: E = ½ N χ².
         k: The most directions that the data can decide.
         drawn: Whether the scale of the noise is drawn: the noise is then what the best draw says.
+        in_nats: Whether "chi2" is −2 log p(y | draw) ÷ N, the noise with it, as where data differ
+            in their noise and χ² has no common unit.
 
     Where even the best draw has χ² above 1 the noise is larger than declared, and E is counted in
     units of that noise.
     """
     lowest = chi2.min()
     unit = lowest if drawn else lowest.clamp_min(1.0)
+    unit = torch.ones_like(unit) if in_nats else unit
     excess = 0.5 * data * (chi2 - lowest) / unit
     return excess > FAR * math.sqrt(k / 2)
 
@@ -82,9 +87,16 @@ def redrawn(
     tries = torch.ones(lanes, dtype=torch.float64)
     failed = torch.zeros_like(tries)
     drawn = "noise_scale" in values
+    in_nats = "misfit" in values
+
+    def none(own: slice) -> Tensor:
+        """Return which draws of a group are none."""
+        fit = values["misfit" if in_nats else "chi2"][own]
+        return impossible(fit, data, k, drawn, in_nats).cpu()
+
     for group in groups:
         members, own = torch.as_tensor(group), slice(group.start, group.stop)
-        where = members[impossible(values["chi2"][own], data, k, drawn).cpu()]
+        where = members[none(own)]
         for again in range(1, retries + 1):
             if not len(where):
                 break
@@ -95,7 +107,7 @@ def redrawn(
                 new = _by_lane(found[key], len(where)).to(old)
                 values[key] = old.index_copy(0, there, new + old[there] if key == "nfe" else new)
             tries[where] += 1
-            where = members[impossible(values["chi2"][own], data, k, drawn).cpu()]
+            where = members[none(own)]
         failed[where] = 1.0
     return x0, {**values, "tries": tries, "failed": failed}
 

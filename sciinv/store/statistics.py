@@ -12,7 +12,8 @@ def reduced_chi2(stats: xr.Dataset) -> tuple[xr.DataArray | None, bool]:
 
     A store's "chi2" is by the noise as declared. Where one scale s of the noise was drawn with the
     image, the noise of that draw is s times as large: χ² / s². With a scale for each of several
-    groups of data the sum cannot be told apart any more, and the declared noise stays.
+    groups of data the sum cannot be told apart any more, and the declared noise stays. Where the
+    size of a model error was drawn, the sampler says "chi2_found" itself.
 
     Args:
         stats: "chi2" [draw, …], and "noise_scale" of the same shape where it was drawn.
@@ -22,6 +23,8 @@ def reduced_chi2(stats: xr.Dataset) -> tuple[xr.DataArray | None, bool]:
     """
     if "chi2" not in stats:
         return None, False
+    if "chi2_found" in stats:
+        return stats["chi2_found"], True
     chi2 = stats["chi2"]
     if "noise_scale" in stats and stats["noise_scale"].dims == chi2.dims:
         return chi2 / stats["noise_scale"] ** 2, True

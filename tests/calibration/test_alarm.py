@@ -13,6 +13,8 @@ from support.toys import MaskedFourier, Matrix, fourier_spectrum
 from sciinv import calibration, likelihoods, priors, samplers
 from sciinv.calibration import predictive, typicality, verdict
 from sciinv.errors import DataError, OperatorError
+from sciinv.model_error import as_drawn
+from sciinv.operators.base import declared
 from sciinv.seeds import Streams
 
 SIZE, SD = 8, 0.05
@@ -116,20 +118,22 @@ def test_blocks_of_correlated_data_are_left_out_whole_and_their_p_is_uniform():
 def test_predictions_have_the_noise_that_was_drawn_with_the_image():
     physics = physics_of()
     y = torch.zeros(1, 2, SIZE, SIZE)
+    physics = declared(physics, y)
     plain, scale = xr.Dataset(), np.array([[0.5], [2.0]])
-    assert predictive._scales(plain, physics, y).shape == (1, 1, 1, 1)
+    base, u = likelihoods.Gaussian(torch.ones(1)), y.expand(2, -1, -1, -1)
+
+    def found(post):
+        values = predictive.values_of(post)
+        return as_drawn(physics, base, values, u).deviations(u)
+
+    assert found(plain).shape == (1, 2, SIZE, SIZE)
     drawn = plain.assign(noise_scale=(("draw", "item"), scale))
-    found = predictive._scales(drawn, physics, y)
-    assert found.flatten().tolist() == [0.5, 2.0]
-    assert found.shape == (2, 1, 1, 1)
+    assert found(drawn)[:, 0, 0, 0].tolist() == [0.5, 2.0]
     # in groups: the first channel has another scale than the second
     physics.noise_groups = torch.arange(2)[:, None, None]
     both = np.stack([scale, 3 * scale], -1)
-    found = predictive._scales(
-        plain.assign(noise_scale=(("draw", "item", "group"), both)), physics, y
-    )
-    assert found.shape == (2, 2, SIZE, SIZE)
-    assert found[:, :, 0, 0].tolist() == [[0.5, 1.5], [2.0, 6.0]]
+    drawn = plain.assign(noise_scale=(("draw", "item", "group"), both))
+    assert found(drawn)[:, :, 0, 0].tolist() == [[0.5, 1.5], [2.0, 6.0]]
 
 
 def test_a_prior_of_other_structure_is_told():
