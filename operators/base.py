@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sciinv.errors import OperatorError
 from sciinv.operators.parts.model_errors import MODEL_ERROR, ModelError, error_width, modulus
-from sciinv.operators.parts.specs import ImageSpec, MeasurementSpec, Unknown, widths_of
+from sciinv.operators.parts.specs import ImageSpec, MeasurementSpec, Unknown, groups_by, widths_of
 from sciinv.solvers.rough import Rough
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Unknown",
     "declared",
     "error_width",
+    "groups_by",
     "image_shape",
     "refuse_data",
     "widths_of",

@@ -20,6 +20,7 @@ from sciinv.operators.base import (
     MeasurementSpec,
     ModelError,
     error_width,
+    groups_by,
     refuse_data,
 )
 from sciinv.operators.parts.ct_classical import fbp, sirt
@@ -68,6 +69,7 @@ class CT(Declared, LinearPhysics):
             `parts.ct_unknowns`. The detector must see air on both sides for a shift.
             "model_error" is the half-width of the prior of an error by a fraction of y, as beam
             hardening and scatter leave it.
+        noise_by: Where the noise's scale is drawn, one for each "angle" or "detector".
 
     Image [B, 1, rows, columns], measurement [B, 1, angle, detector]; float32 or float64.
 
@@ -94,6 +96,7 @@ class CT(Declared, LinearPhysics):
         sirt_iterations: int = 100,
         length_unit: str = "mm",
         unknowns: Mapping[str, float] | None = None,
+        noise_by: str | None = None,
     ) -> None:
         scan = Geometry(
             _numbers(angles, "angles"),
@@ -115,6 +118,7 @@ class CT(Declared, LinearPhysics):
         self.measurement_spec = _measurement_spec(scan, "1")
         self.unknowns = unknowns_of(unknowns, shape)
         self.model_error = error_width(unknowns)
+        self.noise_groups = groups_by(self.measurement_spec, noise_by)
 
     def at(self, theta: Tensor) -> ScannerAt:
         """Return the scan with the attenuation scale and detector shift in theta [B, P]."""

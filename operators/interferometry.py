@@ -27,6 +27,7 @@ from sciinv.operators.base import (
     MeasurementSpec,
     ModelError,
     error_width,
+    groups_by,
     refuse_data,
     widths_of,
 )
@@ -44,7 +45,7 @@ from sciinv.operators.parts.sky_transform import (
     refuse,
     sky_image_spec,
 )
-from sciinv.operators.parts.vlbi_gains import ArrayAt, corrupted
+from sciinv.operators.parts.vlbi_gains import ArrayAt, corrupted, pairs_of
 from sciinv.operators.parts.vlbi_unknowns import ArrayUnknowns
 
 
@@ -70,6 +71,8 @@ class Visibilities(Declared, LinearPhysics):
             prior of an error by a fraction of |V|, as leakage and what does not close leave it.
         stations: The two stations of each visibility, [N, 2]; for unknown gains.
         scans: The scan of each visibility, [N]; for unknown gains.
+        noise_by: "stations" draws a scale of the noise for each pair of stations, where it is
+            drawn; "baseline" for each visibility.
 
     Raises:
         OperatorError: Arrays that do not match, or parameters out of range.
@@ -87,6 +90,7 @@ class Visibilities(Declared, LinearPhysics):
         unknowns: Mapping[str, float] | None = None,
         stations: Any = None,
         scans: Any = None,
+        noise_by: str | None = None,
     ) -> None:
         u, v = baselines(u, v)
         check_grid(image_size, field_of_view_uas, flux_unit_jy, pixel)
@@ -107,6 +111,8 @@ class Visibilities(Declared, LinearPhysics):
         self.instrument = ArrayUnknowns(u, v, stations, scans, unknowns)
         self.unknowns = self.instrument.unknowns
         self.model_error = error_width(unknowns)
+        pairs = pairs_of(stations, len(u)) if noise_by == "stations" else None
+        self.noise_groups = groups_by(self.measurement_spec, noise_by) if pairs is None else pairs
 
     def at(self, theta: Tensor) -> ArrayAt:
         """Return the array with the gains and the position in theta [B, P]."""

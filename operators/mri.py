@@ -10,7 +10,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.base import Declared, MeasurementSpec, ModelError, error_width
+from sciinv.operators.base import Declared, MeasurementSpec, ModelError, error_width, groups_by
 from sciinv.operators.parts import mri_arguments
 from sciinv.operators.parts.model_errors import modulus_around
 from sciinv.operators.parts.mri_unknowns import ScanAt, Scanner
@@ -54,6 +54,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
             "coil_maps" (smooth corrections of the maps) and "line_phase" (rad, one for each line),
             see `parts.mri_unknowns`; "model_error" is the half-width of the prior of an error by a
             fraction of the samples around each, as maps that are not exact leave it.
+        noise_by: "coil" draws a scale of the noise for each coil, where it is drawn.
         map_order: How many half-periods the maps' corrections may have over the image.
         shots: Number of the shot that measured each line of the grid, where lines share a phase.
 
@@ -80,6 +81,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         unknowns: Mapping[str, float] | None = None,
         map_order: int = 4,
         shots: Sequence[int] | None = None,
+        noise_by: str | None = None,
     ) -> None:
         kept = mri_arguments.as_mask(mask)
         maps = mri_arguments.as_maps(coil_maps, image_shape)
@@ -114,6 +116,7 @@ class MultiCoilMRI(Declared, LinearPhysics):
         self._scanner = Scanner(self, unknowns, map_order, shots) if drawn else None
         self.unknowns = self._scanner.unknowns if self._scanner else ()
         self.model_error = error_width(unknowns)
+        self.noise_groups = groups_by(self.measurement_spec, noise_by)
 
     def at(self, theta: Tensor) -> ScanAt:
         """Return the scan with the maps' corrections and the phases in theta [B, P]."""

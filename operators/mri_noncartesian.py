@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,14 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv.errors import OperatorError
-from sciinv.operators.base import Declared, MeasurementSpec
+from sciinv.operators.base import (
+    MODEL_ERROR,
+    Declared,
+    MeasurementSpec,
+    error_width,
+    groups_by,
+    widths_of,
+)
 from sciinv.operators.parts import mri_arguments
 from sciinv.operators.parts.transposed import Linear
 from sciinv.solvers import conjugate_gradient
@@ -33,6 +40,9 @@ class NonCartesianMRI(Declared, LinearPhysics):
         noise_sd: Standard deviation per real component of y: a number, or one per coil.
         pixel_mm: Pixel size in mm, a number or (row, column); None where it is not known.
         units: What a pixel of value 1 is.
+        unknowns: {"model_error": τ}: draw the size of an error by a fraction of each sample; τ is
+            the half-width of its prior.
+        noise_by: "coil" draws a scale of the noise for each coil, where it is drawn.
 
     Raises:
         OperatorError: finufft is not installed, or parameters that do not fit.
@@ -50,6 +60,8 @@ class NonCartesianMRI(Declared, LinearPhysics):
         noise_sd: Any,
         pixel_mm: float | Sequence[float] | None = 1.0,
         units: str = "arbitrary units",
+        unknowns: Mapping[str, float] | None = None,
+        noise_by: str | None = None,
     ) -> None:
         _finufft()
         maps = mri_arguments.as_maps(coil_maps, None)
@@ -64,6 +76,9 @@ class NonCartesianMRI(Declared, LinearPhysics):
         self.measurement_spec = MeasurementSpec(
             ("part", "coil", "sample"), (2, coils, len(points)), units
         )
+        widths_of(unknowns, (MODEL_ERROR,), "MRI along a trajectory")
+        self.model_error = error_width(unknowns)
+        self.noise_groups = groups_by(self.measurement_spec, noise_by)
 
     def A(self, x: Tensor) -> Tensor:
         """Return y = F_k S x: image [B, 2·set, H, W] to samples [B, 2, coil, sample]."""

@@ -1,6 +1,6 @@
 """Left-out samples of the measured brain, predicted with the noise as drawn.
 
-    python docs/studies/left_out.py [DRAWS] [--only all] [--maps 0.05]
+    python docs/studies/left_out.py [DRAWS] [--only all] [--maps 0.05] [--error 0.05]
 
 Half of the measured samples ("all"), or half of those outside of the calibration region ("around"),
 are left out (the masks of `compare_brains.py predict`), the rest is sampled by the default at its
@@ -8,8 +8,10 @@ own settings with the scale s of the noise drawn, and the left-out samples are p
 mean square of (y − mean of the draws' predictions) over s² σ² + (1 + 1/n) × the draws' variance; in
 brackets with the declared σ alone, s = 1. 1 is expected. Coil maps come from the samples of the
 whole file, as in that study; with `--maps SD` smooth corrections of them (`map_order` 4, standard
-deviation SD) are drawn with the image, and each draw predicts with its own maps. One core, from the
-repository's root.
+deviation SD) are drawn with the image, and each draw predicts with its own maps. With `--error T`
+the size t of a model error is drawn beside the noise (a share of the samples around each; T the
+half-width of its prior), and t² E is part of what the prediction may miss by, E that of the
+predicted samples. One core, from the repository's root.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from compare_brains import KSPACE, PRIOR, SEED, left_out
 from sciinv import operators, priors, readers, samplers
 
 
-def main(draws: int, only: str | None, maps_sd: float | None) -> None:
+def main(draws: int, only: str | None, maps_sd: float | None, error: float | None) -> None:
     """Print a row per mask."""
     data = readers.find("kspace")(KSPACE)
     physics, y = operators.from_measurement(data)
@@ -33,10 +35,13 @@ def main(draws: int, only: str | None, maps_sd: float | None) -> None:
     mask, maps = physics.mask.numpy(), physics.coil_maps.numpy()
     noise = float(data["noise_sd"][0])
     more: dict[str, Any] = {} if maps_sd is None else {"unknowns": {"coil_maps": maps_sd}}
+    if error is not None:
+        more = {"unknowns": {"model_error": error}}
     # the draws of one chain; the prior's own micro-batch where the maps are known, as ever
     size = None if maps_sd is None else draws
     print("| left out | samples kept, left out | χ² of the prediction | noise scale | "
-          "χ² of draws on what was kept | moves taken | CPU s a draw |\n" + "|---" * 7 + "|",
+          "χ² of draws on what was kept | moves taken | model error | CPU s a draw |\n"
+          + "|---" * 8 + "|",
           flush=True)  # fmt: skip
     for name, out in left_out(mask).items():
         if only not in (None, name):
@@ -68,13 +73,24 @@ def main(draws: int, only: str | None, maps_sd: float | None) -> None:
         variance = predicted.var(0) * (1 + 1 / draws)
         miss = (outside.pack(grid)[0] - predicted.mean(0)).square()
         s = float(found["noise_scale"].mean())
-        as_drawn, declared = (float((miss / (k * noise**2 + variance)).mean()) for k in (s**2, 1.0))
-        chi2 = found["chi2"].values[:, 0]
+        t, beside = "–", torch.zeros_like(variance)
+        if error is not None:
+            found_error = float(found["model_error"].mean())
+            e = outside.error_of(predicted.mean(0, keepdim=True))
+            assert e is not None
+            assert e.sd is not None
+            beside, t = (found_error * e.sd[0]).square(), f"{found_error:.4f}"
+        as_drawn, declared = (
+            float((miss / (k * noise**2 + here + variance)).mean())
+            for k, here in ((s**2, beside), (1.0, 0 * beside))
+        )
+        chi2 = found["chi2_found" if error is not None else "chi2"].values[:, 0]
         moves = "–"
         if maps_sd is not None:
             moves = f"{float(found['unknowns_acceptance'].mean()):.2f}"
-        print(f"| {name} | {inside.samples}, {outside.samples} | {as_drawn:.3f} ({declared:.3f}) | "
-              f"{s:.3f} | {chi2.mean():.3f} | {moves} | {seconds:.1f} |", flush=True)  # fmt: skip
+        counts = f"{inside.samples}, {outside.samples}"
+        print(f"| {name} | {counts} | {as_drawn:.3f} ({declared:.3f}) | {s:.3f} | "
+              f"{chi2.mean():.3f} | {moves} | {t} | {seconds:.1f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
@@ -83,5 +99,6 @@ if __name__ == "__main__":
     parser.add_argument("draws", type=int, nargs="?", default=8)
     parser.add_argument("--only", choices=["all", "around"], help="one of the two masks")
     parser.add_argument("--maps", type=float, help="draw coil maps, with this standard deviation")
+    parser.add_argument("--error", type=float, help="draw a model error, of this half-width")
     args = parser.parse_args()
-    main(args.draws, args.only, args.maps)
+    main(args.draws, args.only, args.maps, args.error)

@@ -1,9 +1,11 @@
 """Noise and scanner unknown, drawn with the image: does an interval hold as often as it says?
 
-CT, and MRI (cases coils and lines) as `unknowns_mri.py` has it. Truths from a Gaussian prior on 20²
-pixels, 24 views in parallel beam, the unknown from its prior
-(noise: 0.5–2 times what is declared), 19 draws each. If the draws are right, the truth's rank among
-them, 0–19, is 1–18 in 90 % of the problems. The same is counted over the pixels of the image, and
+CT, MRI (cases coils and lines) as `unknowns_mri.py` has it, and an array that does not know where
+it points (case position), with the sources and baselines of `unknown_gains.py`. Truths from a
+Gaussian prior on 20² pixels, 24 views in parallel beam, the unknown from its prior (noise: 0.5–2
+times what is declared; error: 1 to 10 % of the line integrals, of half-width 5 %), 19 draws each.
+If the draws are right, the truth's rank among them, 0–19, is 1–18 in 90 % of the problems. The same
+is counted over the pixels of the image, and
 over those of a second run of each problem that is told the unknown's true value.
 
 A hundred problems cannot tell 90 % from 87 % (3 points are one standard error of one unknown). The
@@ -12,6 +14,7 @@ image: the draws' mean and standard deviation are compared with that too, proble
 
     python docs/studies/unknowns.py --problems 100 --seed 1000 --cases noise scale shift rings
     python docs/studies/unknowns.py --problems 100 --seed 1000 --cases coils lines
+    python docs/studies/unknowns.py --problems 100 --seed 1000 --cases error position
     python docs/studies/unknowns.py … --show
 
 Each problem is a line of results/unknowns.jsonl (or of `--out FILE`) as soon as it is done, and is
@@ -31,15 +34,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import unknown_gains
 import unknowns_mri
 from torch import Tensor
 
 from sciinv import priors, samplers
 from sciinv.operators.ct import CT
+from sciinv.operators.parts.model_errors import mean_around
 from sciinv.seeds import Streams
 
 SIZE, VIEWS, ELEMENTS, SD, DRAWS = 20, 24, 36, 0.02, 19
 SCALE, SHIFT, RINGS = 0.1, 1.5, 0.02  # prior standard deviations
+ERROR, POSITION = 0.05, 10.0  # half-width of a size's prior; sd of a position, µas
 GRID = 41  # values of an unknown over ± 6 posterior sd
 TOGETHER = 5  # problems of MRI in a chain
 OUT = Path(__file__).resolve().parents[2] / "results/unknowns.jsonl"
@@ -76,6 +82,16 @@ def problem(case: str, seed: int) -> dict[str, Any]:
     if case in MRI:
         return unknowns_mri.problem(MRI[case], seed)
     g = torch.Generator().manual_seed(seed)
+    if case == "position":
+        x0 = unknown_gains.prior().sample(Streams.of_seed(seed, 1), torch.zeros(1))
+        array = unknown_gains.array(unknowns={"position": POSITION})
+        place = POSITION * torch.randn(1, 2, generator=g)
+        u = array.at(place).A(x0)
+        y = u + unknown_gains.SD * torch.randn(u.shape, generator=g)
+        return {
+            "physics": array, "y": y, "image": x0.numpy(), "truth": place.numpy().flatten(),
+            "name": "position", "known": (array.at(place), y),
+        }  # fmt: skip
     x0 = prior().sample(Streams.of_seed(seed, 1), torch.zeros(1))
 
     def normal(*shape: int) -> Tensor:
@@ -86,6 +102,13 @@ def problem(case: str, seed: int) -> dict[str, Any]:
         s = 2.0 ** (2 * float(torch.rand((), generator=g)) - 1)
         physics, theta, y = scan(), torch.tensor([s]), scan().A(x0) + s * noise
         known, name = (scan(s * SD), y), "noise_scale"
+    elif case == "error":
+        t = 0.01 * 10 ** float(torch.rand((), generator=g))
+        u = scan().A(x0)
+        sd = (SD**2 + (t * mean_around(u, 0.0)).square()).sqrt()
+        physics, theta = scan(unknowns={"model_error": ERROR}), torch.tensor([t])
+        y, name = u + sd / SD * noise, "model_error"
+        known = scan(sd[0, 0]), y
     elif case == "rings":
         physics, theta = scan(unknowns={"element_offset": RINGS}), RINGS * normal(ELEMENTS)
         y = scan().A(x0) + theta + noise
@@ -157,6 +180,7 @@ def drawn(case: str, seeds: Sequence[int], levels: int) -> Iterator[dict[str, An
     its block is its own, so that its draws do not depend on which others are asked for.
     """
     images = unknowns_mri.prior() if case in MRI else prior()
+    images = unknown_gains.prior() if case == "position" else images
     exact = Quadrature() if case in ("scale", "shift") else None
     together = TOGETHER if case in MRI else 1
 

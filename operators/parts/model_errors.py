@@ -3,7 +3,8 @@
 Maps, gains and spectra that are not quite those of the operator leave errors that grow with what is
 measured. So an error of relative size 1 has the size of a value, or of its neighbours. A value that
 decides its own weight is taken for too small: an error by a fraction t makes a mean over many
-values too small by t², which neighbours avoid.
+values too small by t², which neighbours avoid. What was measured holds the error too, so that a
+size t of more than some 0.2 is found too small: by a factor of √(1 + t²) where neighbours are many.
 """
 
 from __future__ import annotations

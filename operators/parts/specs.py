@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sciinv.errors import OperatorError
@@ -67,6 +68,31 @@ class MeasurementSpec:
     shape: tuple[int, ...]
     units: str
     coords: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def groups_by(spec: MeasurementSpec, dim: str | None) -> Tensor | None:
+    """Return an operator's `noise_groups`: one for each place along a dimension of its measurement.
+
+    Args:
+        spec: The measurement.
+        dim: Name of a dimension, e.g. "coil" or "angle"; None: all data share one scale.
+
+    Raises:
+        OperatorError: The measurement has no such dimension, or only one place along it.
+    """
+    if dim is None:
+        return None
+    along = {name: n for name, n in zip(spec.dims, spec.shape, strict=True) if n > 1}
+    if dim not in along or dim == "part":
+        raise OperatorError(
+            "The measurement has no such dimension to group its noise by",
+            where="noise_by",
+            expected=", ".join(name for name in along if name != "part") or "nothing: leave it out",
+            got=repr(dim),
+            remedy=close_to(str(dim), along) or "name one of these, or leave noise_by out",
+        )
+    axis = spec.dims.index(dim)
+    return torch.arange(spec.shape[axis]).reshape(-1, *(1,) * (len(spec.shape) - axis - 1))
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,20 @@ class Gains:
         return size * turn.cos(), size * turn.sin()
 
 
+def pairs_of(stations: Any, n: int) -> Tensor:
+    """Return the number of the pair of stations of each of n visibilities, whichever is first."""
+    pairs = np.asarray([] if stations is None else stations)
+    if pairs.shape != (n, 2):
+        raise refuse(
+            "Groups of noise by stations need the stations of each visibility",
+            f"stations [{n}, 2]",
+            list(pairs.shape),
+            "give stations, or leave noise_by out",
+        )
+    _, number = np.unique(np.sort(pairs, axis=1), axis=0, return_inverse=True)
+    return torch.as_tensor(number.reshape(n))
+
+
 def corrupted(vis: Tensor, factors: tuple[Tensor, Tensor], *, transpose: bool = False) -> Tensor:
     """Return visibilities [..., B, 2, N] times complex factors [B, N], or their conjugates."""
     re, im = (f.to(vis) for f in factors)

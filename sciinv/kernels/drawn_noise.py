@@ -85,15 +85,15 @@ class DrawnNoise:
             self.scale = likelihood.draw_scale(u, y, streams)
 
     def values(self, base: Likelihood, u: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Return what a draw hands out: s and t, and with t how the draw fits by this noise.
+        """Return what a draw hands out: s and t, and how it fits where these are several numbers.
 
         "chi2_found" is the reduced χ² by the noise as drawn, "misfit" is −2 log p(y | x, s, t) per
-        datum up to a constant: with t the noise has no common unit that χ² could be counted in.
+        datum up to a constant: the noise then has no common unit that χ² could be counted in.
         """
         out = {} if self.fixed else {"noise_scale": self.scale}
-        if self.size is None:
+        if self.size is None and self.scale.ndim == 1:
             return out
         here = self.likelihood(base)
         data = components(here, y[:1])
         found = {"chi2_found": here.chi2(u, y), "misfit": 2 * here.nll(u, y) / data}
-        return out | {"model_error": self.size} | found
+        return out | ({} if self.size is None else {"model_error": self.size}) | found

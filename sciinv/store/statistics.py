@@ -12,8 +12,8 @@ def reduced_chi2(stats: xr.Dataset) -> tuple[xr.DataArray | None, bool]:
 
     A store's "chi2" is by the noise as declared. Where one scale s of the noise was drawn with the
     image, the noise of that draw is s times as large: χ² / s². With a scale for each of several
-    groups of data the sum cannot be told apart any more, and the declared noise stays. Where the
-    size of a model error was drawn, the sampler says "chi2_found" itself.
+    groups of data, or the size of a model error, the sampler says "chi2_found" itself; a store of
+    groups without it (of before) keeps the declared noise.
 
     Args:
         stats: "chi2" [draw, …], and "noise_scale" of the same shape where it was drawn.
