@@ -146,6 +146,11 @@ class WithModelError(Scaled):
         white = streams.randn(like.shape[1:], like) * self.factor(like)
         return self.base.colour(self._turned(white, back=True))
 
+    @property
+    def log_size(self) -> float:
+        """Mean of log t over the lanes."""
+        return float(self.size.log().mean())
+
     def log_volume(self, y: Tensor) -> Tensor:
         """Return ½ Σ log(s² + t² λ) over the components that carry data, [B]."""
         logs = self.factor(y.double()).log() * carries_data(self, y)

@@ -93,6 +93,11 @@ class Scaled(Gaussian):
         return group_sum(carries_data(self, y), self.index, self.groups)[0]
 
     @property
+    def log_size(self) -> float | None:
+        """Log of the size of a model error beside the noise, which has another shape; None here."""
+        return None
+
+    @property
     def groups(self) -> int:
         """Number of scales of a lane."""
         return 1 if self.index is None else self.scale.shape[1]
@@ -259,10 +264,16 @@ def log_volume(likelihood: Gaussian, y: Tensor) -> Tensor:
     return y.new_zeros(1)
 
 
-def relative_precision(likelihood: Likelihood, like: Tensor) -> Tensor:
-    """Return the mean of declared ÷ noise variance, per lane, to broadcast over `like`."""
+def without_offsets(likelihood: Likelihood) -> Likelihood:
+    """Return the noise beside the marginalised offsets."""
     while isinstance(likelihood, Offsets):
         likelihood = likelihood.base
+    return likelihood
+
+
+def relative_precision(likelihood: Likelihood, like: Tensor) -> Tensor:
+    """Return the mean of declared ÷ noise variance, per lane, to broadcast over `like`."""
+    likelihood = without_offsets(likelihood)
     if not isinstance(likelihood, Scaled):
         return like.new_ones(())
     return likelihood.relative_precision().to(like).reshape(-1, *(1,) * (like.ndim - 1))

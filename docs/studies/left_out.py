@@ -1,6 +1,6 @@
 """Left-out samples of the measured brain, predicted with the noise as drawn.
 
-    python docs/studies/left_out.py [DRAWS] [--only all] [--maps 0.05] [--error 0.05]
+    python docs/studies/left_out.py [DRAWS] [--only all] [--maps 0.05] [--error 0.02] [--by coil]
 
 Half of the measured samples ("all"), or half of those outside of the calibration region ("around"),
 are left out (the masks of `compare_brains.py predict`), the rest is sampled by the default at its
@@ -11,7 +11,8 @@ whole file, as in that study; with `--maps SD` smooth corrections of them (`map_
 deviation SD) are drawn with the image, and each draw predicts with its own maps. With `--error T`
 the size t of a model error is drawn beside the noise (a share of the samples around each; T the
 half-width of its prior), and t² E is part of what the prediction may miss by, E that of the
-predicted samples. One core, from the repository's root.
+predicted samples. `--by coil` draws a scale of the noise for each coil. One core, from the
+repository's root.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from typing import Any
 import torch
 from compare_brains import KSPACE, PRIOR, SEED, left_out
 
-from sciinv import operators, priors, readers, samplers
+from sciinv import likelihoods, operators, priors, readers, samplers
+from sciinv.model_error import as_drawn
 
 
-def main(draws: int, only: str | None, maps_sd: float | None, error: float | None) -> None:
+def main(
+    draws: int, only: str | None, maps_sd: float | None, error: float | None, by: str | None
+) -> None:
     """Print a row per mask."""
     data = readers.find("kspace")(KSPACE)
     physics, y = operators.from_measurement(data)
@@ -37,6 +41,8 @@ def main(draws: int, only: str | None, maps_sd: float | None, error: float | Non
     more: dict[str, Any] = {} if maps_sd is None else {"unknowns": {"coil_maps": maps_sd}}
     if error is not None:
         more = {"unknowns": {"model_error": error}}
+    if by is not None:
+        more["noise_by"] = by
     # the draws of one chain; the prior's own micro-batch where the maps are known, as ever
     size = None if maps_sd is None else draws
     print("| left out | samples kept, left out | χ² of the prediction | noise scale | "
@@ -72,24 +78,24 @@ def main(draws: int, only: str | None, maps_sd: float | None, error: float | Non
         predicted = torch.cat([by.A(x[None]) for by, x in zip(seen_by, images, strict=True)])
         variance = predicted.var(0) * (1 + 1 / draws)
         miss = (outside.pack(grid)[0] - predicted.mean(0)).square()
-        s = float(found["noise_scale"].mean())
-        t, beside = "–", torch.zeros_like(variance)
-        if error is not None:
-            found_error = float(found["model_error"].mean())
-            e = outside.error_of(predicted.mean(0, keepdim=True))
-            assert e is not None
-            assert e.sd is not None
-            beside, t = (found_error * e.sd[0]).square(), f"{found_error:.4f}"
-        as_drawn, declared = (
-            float((miss / (k * noise**2 + here + variance)).mean())
-            for k, here in ((s**2, beside), (1.0, 0 * beside))
+        drawn = {
+            key: torch.as_tensor(found[key].values[:, 0].mean(0, keepdims=True))
+            for key in ("noise_scale", "model_error") if key in found
+        }  # fmt: skip
+        mean = predicted.mean(0, keepdim=True)
+        noise_sd = as_drawn(outside, likelihoods.of(outside), drawn, mean).deviations(mean)
+        assert noise_sd is not None
+        as_found, declared = (
+            float((miss / (sd**2 + variance)).mean()) for sd in (noise_sd[0], noise)
         )
-        chi2 = found["chi2_found" if error is not None else "chi2"].values[:, 0]
+        s = " ".join(f"{float(v):.3f}" for v in drawn["noise_scale"].flatten())
+        t = f"{float(drawn['model_error']):.4f}" if error is not None else "–"
+        chi2 = found["chi2_found" if "chi2_found" in found else "chi2"].values[:, 0]
         moves = "–"
         if maps_sd is not None:
             moves = f"{float(found['unknowns_acceptance'].mean()):.2f}"
         counts = f"{inside.samples}, {outside.samples}"
-        print(f"| {name} | {counts} | {as_drawn:.3f} ({declared:.3f}) | {s:.3f} | "
+        print(f"| {name} | {counts} | {as_found:.3f} ({declared:.3f}) | {s} | "
               f"{chi2.mean():.3f} | {moves} | {t} | {seconds:.1f} |", flush=True)  # fmt: skip
 
 
@@ -100,5 +106,6 @@ if __name__ == "__main__":
     parser.add_argument("--only", choices=["all", "around"], help="one of the two masks")
     parser.add_argument("--maps", type=float, help="draw coil maps, with this standard deviation")
     parser.add_argument("--error", type=float, help="draw a model error, of this half-width")
+    parser.add_argument("--by", choices=["coil"], help="a scale of the noise for each coil")
     args = parser.parse_args()
-    main(args.draws, args.only, args.maps, args.error)
+    main(args.draws, args.only, args.maps, args.error, args.by)

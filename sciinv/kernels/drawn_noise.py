@@ -76,11 +76,22 @@ class DrawnNoise:
             made.base, made.scale, self.index, self.split, self.size * root, self.width
         )
 
-    def draw(self, likelihood: Likelihood, u: Tensor, y: Tensor, streams: Streams) -> None:
-        """Draw s and t given predictions and data; `likelihood` is that of the last values."""
+    def draw(
+        self, likelihood: Likelihood, u: Tensor, y: Tensor, streams: Streams, sized: bool
+    ) -> None:
+        """Draw s and, if `sized`, t given predictions and data.
+
+        Args:
+            likelihood: That of the last values.
+            u: Predictions.
+            y: The data.
+            streams: One random stream per lane.
+            sized: Whether the level's image fits well enough to tell t.
+        """
         assert isinstance(likelihood, Scaled)
         if isinstance(likelihood, WithModelError):
-            self.scale, self.size = likelihood.draw(u, y, streams, self.fixed)
+            if sized:
+                self.scale, self.size = likelihood.draw(u, y, streams, self.fixed)
         else:
             self.scale = likelihood.draw_scale(u, y, streams)
 

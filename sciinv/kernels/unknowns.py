@@ -39,6 +39,10 @@ FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
 # here at 1.0686, 1.0683, where its posterior sd is 0.0025.) With few data s hangs on the image and
 # forgets slowly; there it is cheap.
 CAREFUL, MANY = 0.8, 4096
+# What an early solve leaves is not spread as noise is: the middle of k-space fits last. The size of
+# a model error took it for its own, 100 % of the signal, and freed the image of the data for good.
+# So it is drawn in the last levels only, all of them solved well, where the data are many.
+SIZED = 0.6
 # A move of so many parameters with the image answers each with a solve of its own; beyond, the
 # image and all of them are drawn by one, where the operator gives their derivatives: of maps in MRI
 # that is right and costs far less than `collapsed`, which takes the rest where the data are few.
@@ -191,6 +195,11 @@ class Unknowns:
             problem.nats = NATS * max(1.0, 0.1 * (2 * n) ** 0.5)
         return problem
 
+    def careful(self, level: Level) -> bool:
+        """Return whether a level is solved well for the noise that it draws."""
+        sized = self.noise is not None and self.noise.size is not None
+        return level.progress >= (SIZED if sized else CAREFUL)
+
     def physics(self, theta: Tensor) -> Any:
         """Return the operator at these parameters [B, P]."""
         view = self.nominal.physics.at(theta.to(self.nominal.y))
@@ -254,7 +263,8 @@ class Unknowns:
             # the posterior: there s would rise to the misfit, free the image of the data and never
             # come back (closures of M87*: NaN at the second level).
             if temper == 1.0 and level.progress >= FIRST:
-                self.noise.draw(likelihood, u, y, streams)
+                few = y[0].numel() <= MANY or problem.rows is not None
+                self.noise.draw(likelihood, u, y, streams, few or level.progress >= SIZED)
             self.values |= self.noise.values(self.nominal.likelihood, u, y)
         sizes = [parameter.size or 1 for parameter in self.parameters]
         for parameter, value in zip(self.parameters, self.theta.split(sizes, 1), strict=True):

@@ -12,6 +12,7 @@ import xarray as xr
 # estimate leaves, and no doubt: the intervals follow the noise as found. Ten times or a tenth is
 # what a wrong unit does.
 LARGER, WRONG_UNITS = 2.0, 10.0
+FRACTION = 0.2  # of the signal: a model error beyond it is no small correction
 FITTED = ("local", "spectral", "isotropic")  # conditionals of a learned prior's widths
 OF_THE_NOISE = ("noise_scale", "model_error")  # and not of the instrument
 # Where the interval is nearly the prior's, the data have told little.
@@ -56,6 +57,11 @@ def sentences(stats: xr.Dataset) -> list[tuple[str, bool]]:
             f"{short(float(low))} to {short(float(high))})."
         )
         doubt = _of_noise(float(middle)) if name == "noise_scale" else ""
+        if name == "model_error" and float(middle) > FRACTION:
+            doubt = (
+                " That is no small correction: the operator misses an effect, or its parameters or "
+                "the units of the noise are wrong."
+            )
         if name == "noise_scale" and 1 / WRONG_UNITS < float(middle) < 1 / LARGER:
             text += (
                 " The declared noise is larger than what the data show, and the intervals are "

@@ -25,7 +25,7 @@ from sciinv.conditionals import FittedWidth
 from sciinv.diffusion import edm_grid
 from sciinv.errors import ConfigError
 from sciinv.kernels import Level, ReleasedLangevin
-from sciinv.kernels.unknowns import CAREFUL, Unknowns
+from sciinv.kernels.unknowns import Unknowns
 from sciinv.likelihoods import Gaussian
 from sciinv.priors.base import Prior
 from sciinv.priors.widths.own import own_widths
@@ -212,7 +212,7 @@ class DAPS(Sampler):
         else:
             # θ | x_t, y where it is long, or where x0 will not be solved to the noise
             stats = unknowns.begin(state.x0, p_x0, streams, level, self._kernel)
-            seen = unknowns.problem(careful=level.progress >= CAREFUL)
+            seen = unknowns.problem(careful=unknowns.careful(level))
             draw = self._kernel(p_x0, seen, streams, level)
             draw.stats.update(stats)
             draw = unknowns.step(draw, p_x0, streams, level)  # θ, s | x0, x_t, y

@@ -314,6 +314,16 @@ def test_noise_as_found_is_a_doubt_where_it_may_hide_an_effect_or_a_unit(scale, 
     assert (warns, words in text) == (doubt, True)
 
 
+@pytest.mark.parametrize(("size", "doubt"), [(0.016, False), (0.9, True)])
+def test_a_model_error_is_told_and_a_large_one_is_a_doubt(size, doubt):
+    about = {"unknown": 1, "units": "of the signal"}
+    data = xr.Dataset({"model_error": ("draw", np.full(24, size), about)})
+    ((text, warns),) = nuisances.sentences(data.assign_attrs(conditional="local"))
+    assert warns is doubt
+    assert f"model error {size} of the signal" in text
+    assert ("no small correction" in text) is doubt
+
+
 def test_a_phase_on_both_sides_of_half_a_turn_has_a_narrow_interval():
     values = np.pi + 0.1 * np.random.default_rng(0).normal(size=400)
     values -= 2 * np.pi * np.round(values / (2 * np.pi))  # half of them near −π
