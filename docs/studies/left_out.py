@@ -38,9 +38,9 @@ def main(
     prior = priors.load(PRIOR)
     mask, maps = physics.mask.numpy(), physics.coil_maps.numpy()
     noise = float(data["noise_sd"][0])
-    more: dict[str, Any] = {} if maps_sd is None else {"unknowns": {"coil_maps": maps_sd}}
-    if error is not None:
-        more = {"unknowns": {"model_error": error}}
+    given = {"coil_maps": maps_sd, "model_error": error}
+    unknowns = {name: sd for name, sd in given.items() if sd is not None}
+    more: dict[str, Any] = {"unknowns": unknowns} if unknowns else {}
     if by is not None:
         more["noise_by"] = by
     # the draws of one chain; the prior's own micro-batch where the maps are known, as ever

@@ -70,6 +70,8 @@ class Unknowns:
         log_step: Log of its step, [B].
         unfinished: Whether this level's x0 is not solved to the noise, so that no move of the
             parameters can be judged by it.
+        block: What preconditions the parameters of a block draw, see `joint`, and the image that it
+            was made for.
     """
 
     nominal: Problem
@@ -86,6 +88,7 @@ class Unknowns:
     centre: Tensor | None = None
     log_step: Tensor | None = None
     unfinished: bool = False
+    block: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def start(cls, problem: Problem, noise: str, like: Tensor) -> Unknowns | None:
