@@ -147,9 +147,9 @@ class WithModelError(Scaled):
         return self.base.colour(self._turned(white, back=True))
 
     @property
-    def log_size(self) -> float:
-        """Mean of log t over the lanes."""
-        return float(self.size.log().mean())
+    def logs(self) -> tuple[float, float]:
+        """Means of log s and log t over the lanes."""
+        return float(self.scale.log().mean()), float(self.size.log().mean())
 
     def log_volume(self, y: Tensor) -> Tensor:
         """Return ½ Σ log(s² + t² λ) over the components that carry data, [B]."""

@@ -93,8 +93,8 @@ class Scaled(Gaussian):
         return group_sum(carries_data(self, y), self.index, self.groups)[0]
 
     @property
-    def log_size(self) -> float | None:
-        """Log of the size of a model error beside the noise, which has another shape; None here."""
+    def logs(self) -> tuple[float, float] | None:
+        """Mean logs of s and of the size of a model error of another shape; None without one."""
         return None
 
     @property

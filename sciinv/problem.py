@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from sciinv.solvers import Linearised, Rough, dense_rows, normal_symbol
 # What is left out of F x is this share of its largest part: far below the noise of any datum.
 RANK_FLOOR = 1e-5
 
-CHANGED = 0.3  # of log t, before the symbol of a noise with a model error is computed again
+CHANGED = 0.3  # of log s or log t, before the symbol of a noise with a model error is made anew
 
 # With a noise per lane every lane has a matrix of its own to factor: products are cheaper beyond.
 LANE_ROWS = 256
@@ -85,19 +86,19 @@ class Problem:
         At another noise scale it is the declared one's over s², [B, C, H, W]; another instrument
         is near the declared one, and a preconditioner need not be more. A model error is no factor:
         with the declared noise's symbol three steps left a brain's middle of k-space at a χ² of
-        700. Then it is that of the first lane's noise, anew where the error's size has changed.
+        700. Then it is that of the first lane's noise, anew where s or t have changed.
         """
         noise = without_offsets(self.likelihood)
-        if isinstance(noise, Scaled) and noise.log_size is not None:
+        if isinstance(noise, Scaled) and noise.logs is not None:
             kept = self.chain.get("symbol")
-            if kept is None or abs(kept[0] - noise.log_size) > CHANGED:
+            if kept is None or math.dist(kept[0], noise.logs) > CHANGED:
                 physics = (self.nominal or self).physics
                 first = replace(
                     self, y=self.y[:1], physics=physics, likelihood=self.likelihood.of_lane(0),
                     rows=None,
                 )  # fmt: skip
                 one = torch.zeros_like(like[:1])
-                kept = noise.log_size, normal_symbol(first.linearise(one)[0], one)
+                kept = noise.logs, normal_symbol(first.linearise(one)[0], one)
                 self.chain["symbol"] = kept
             return kept[1]
         if self.nominal is not None:

@@ -22,7 +22,7 @@ from sciinv.conditionals import Moments
 from sciinv.errors import OperatorError
 from sciinv.kernels import collapsed, from_mean, joint, parameters
 from sciinv.kernels.base import Draw, Kernel, Level
-from sciinv.kernels.drawn_noise import DrawnNoise
+from sciinv.kernels.drawn_noise import MANY, DrawnNoise, few
 from sciinv.kernels.rows import SharedRows
 from sciinv.likelihoods import Gaussian, Likelihood
 from sciinv.noise import Offsets, scaled
@@ -38,7 +38,7 @@ FIRST = 0.25  # of the levels, which leave the scale of the noise as it was
 # cost four times more, from 0.6 on twice: there the scale came out at 1.0678, 1.0675 in two draws,
 # here at 1.0686, 1.0683, where its posterior sd is 0.0025.) With few data s hangs on the image and
 # forgets slowly; there it is cheap.
-CAREFUL, MANY = 0.8, 4096
+CAREFUL = 0.8
 # What an early solve leaves is not spread as noise is: the middle of k-space fits last. The size of
 # a model error took it for its own, 100 % of the signal, and freed the image of the data for good.
 # So it is drawn in the last levels only, all of them solved well, where the data are many.
@@ -266,8 +266,8 @@ class Unknowns:
             # the posterior: there s would rise to the misfit, free the image of the data and never
             # come back (closures of M87*: NaN at the second level).
             if temper == 1.0 and level.progress >= FIRST:
-                few = y[0].numel() <= MANY or problem.rows is not None
-                self.noise.draw(likelihood, u, y, streams, few or level.progress >= SIZED)
+                sized = few(self.nominal) or level.progress >= SIZED
+                self.noise.draw(likelihood, u, y, streams, sized)
             self.values |= self.noise.values(self.nominal.likelihood, u, y)
         sizes = [parameter.size or 1 for parameter in self.parameters]
         for parameter, value in zip(self.parameters, self.theta.split(sizes, 1), strict=True):
