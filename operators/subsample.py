@@ -53,8 +53,6 @@ class Subsampled(Declared, Physics):
             )
         self.whole = whole
         self.model_error = whole.model_error
-        groups = whole.noise_groups
-        self.noise_groups = None if groups is None else groups.expand(shape).flatten()[self.index]
         self.register_buffer("index", keep.flatten().nonzero()[:, 0])
         self.image_spec, self.img_size = whole.image_spec, whole.img_size
         count = int(keep.sum())
@@ -62,6 +60,8 @@ class Subsampled(Declared, Physics):
         self.whole_shape = shape
         self.measurement_spec = MeasurementSpec(("datum",), (count,), units)
         self.likelihood = part_of(noise, keep, name)
+        groups = whole.noise_groups
+        self.noise_groups = None if groups is None else groups.expand(shape).flatten()[self.index]
 
     @property
     def coordinates(self) -> Tensor | None:

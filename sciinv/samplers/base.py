@@ -67,6 +67,7 @@ class Sampler(Reconstructor):
     """
 
     name: str
+    draws_unknowns = False  # whether what an operator declares unknown is drawn; else it is refused
     retries = 0  # times that a group's impossible draws are drawn anew (`samplers.outliers`)
     # What a chain that left the finite numbers is most often mended by.
     remedy = (
@@ -211,6 +212,8 @@ class Sampler(Reconstructor):
             raise ConfigError("No draws were asked for", expected="draws ≥ 1", got=draws,
                               remedy="ask for at least one draw")  # fmt: skip
         physics = declared(physics, y, self.prior.shape)
+        if not self.draws_unknowns:
+            checks.all_known(physics, self.name)
         shape = image_shape(physics)
         self.prior.check(shape)
         if physics.image_spec is not None:

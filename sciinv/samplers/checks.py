@@ -103,3 +103,18 @@ def drawn(x0: Tensor, sampler: Any, physics: Operator) -> None:
             "structures open (a missing wedge), name a prior of such images (`sciinv train`); "
             "with the conditional 'tweedie' under a network, take 'local' or 'spectral'",
         )
+
+
+def all_known(physics: Operator, sampler: str) -> None:
+    """Raise `ConfigError` where the operator declares what this sampler would take as known."""
+    names = [unknown.name for unknown in physics.unknowns]
+    names += [] if physics.model_error is None else ["model_error"]
+    if names:
+        raise ConfigError(
+            "This sampler does not draw what the operator declares unknown",
+            where=f"{sampler} with {type(physics).__name__}",
+            expected="an operator without unknowns",
+            got=", ".join(names),
+            remedy="take the sampler daps, or leave the operator's unknowns out: they are then "
+            "taken as known",
+        )

@@ -81,6 +81,7 @@ class DAPS(Sampler):
     """
 
     name = "daps"
+    draws_unknowns = True
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import OperatorError, PriorError
 from sciinv.operators.base import Declared, declared, image_shape
+from sciinv.samplers import checks
 from sciinv.samplers.base import Sampler
 from sciinv.samplers.counts import Progress
 from sciinv.samplers.lanes import as_dataset
@@ -172,6 +173,7 @@ class LatentSampler(Reconstructor):
             as "latent" [draw, item, latent_channel, latent_y, latent_x].
         """
         physics = declared(physics, y)
+        checks.all_known(physics, "the latent sampler")
         inner = operator_of(physics, self.autoencoder, y)
         found = self.sampler.sample(y, inner, draws, seed, items=items, progress=progress)
         z = found["image"].values

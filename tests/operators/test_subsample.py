@@ -116,3 +116,17 @@ def test_a_block_of_correlated_noise_is_not_torn(closures):
     keep[(independent_blocks(whole.likelihood) == largest).nonzero()[0]] = False
     with pytest.raises(OperatorError, match="1 blocks of which a part stays"):
         subsample(whole, keep)
+
+
+def test_a_model_error_and_groups_of_noise_are_those_of_the_chosen_data(keep):
+    whole = operators.load(
+        "ct", angles=list(range(0, 180, 20)), image_size=15, pixel_mm=1.0, detectors=22,
+        detector_mm=1.0, unknowns={"model_error": 0.02}, noise_by="angle",
+    )  # fmt: skip
+    part, choose = subsample(whole, keep)
+    y = torch.rand(1, 1, 9, 22, generator=torch.Generator().manual_seed(2))
+    inside = torch.where(keep, y, torch.zeros_like(y))
+    found = part.error_of(choose(y))
+    assert found.width == 0.02
+    assert torch.equal(found.sd, whole.error_of(inside).sd[:, keep])
+    assert torch.equal(part.noise_groups, torch.arange(9)[:, None].expand(1, 9, 22)[keep])

@@ -15,7 +15,7 @@ from sciinv.errors import ConfigError, OperatorError
 from sciinv.kernels import drawn_noise
 from sciinv.likelihoods import Gaussian, Poisson
 from sciinv.model_error import as_drawn
-from sciinv.operators.base import ModelError
+from sciinv.operators.base import ModelError, Unknown
 from sciinv.operators.ct import CT, CTCounts
 from sciinv.operators.interferometry import Closures, Visibilities
 from sciinv.operators.mri import MultiCoilMRI
@@ -133,6 +133,19 @@ def test_what_an_unfinished_solve_leaves_is_no_model_error():
     assert 0.9 < post["noise_scale"].item() < 1.1
     assert abs(post["chi2_found"].item() - 1) < 0.05
     assert post["chi2"].item() < 1.3
+
+
+@pytest.mark.parametrize("name", ["dps", "langevin", "particles"])
+@pytest.mark.parametrize("declared", [{"model_error": 0.1}, {"unknowns": (Unknown("gain", 0, 1),)}])
+def test_samplers_that_would_take_unknowns_as_known_refuse_them(name, declared):
+    prior, _ = gaussian_prior()
+    physics = Matrix(matrix(), SHAPE, SD)
+    for key, value in declared.items():
+        setattr(physics, key, value)
+    sampler = samplers.build(name, prior)
+    y = physics.A(torch.ones(1, *SHAPE))
+    with pytest.raises(ConfigError, match="does not draw what the operator declares unknown"):
+        sampler.sample(y, physics, draws=1)
 
 
 def test_counts_have_no_model_error():
