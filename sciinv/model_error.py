@@ -26,6 +26,7 @@ from sciinv.noise import PRIOR_RATE, PRIOR_SHAPE, Scaled, carries_data, group_su
 from sciinv.operators.base import ModelError, Operator
 from sciinv.seeds import Streams
 
+DRAWN = ("noise_scale", "model_error")  # variables of a result that are of the noise: s and t
 SWEEPS = 3  # of size and scale at a level, each given the other
 SHRINKS = 64  # of a slice, to e⁻⁶⁴ of where it began at the mean: beyond any width
 DECADES = 4.0  # of the size to either side of its prior's half-width; beyond, its prior is 0
@@ -229,7 +230,7 @@ def as_drawn(physics: Operator, base: Gaussian, drawn: Mapping[str, Tensor], u: 
             "model_error", where they were drawn.
         u: What the draws predict, [draw, …]: a model error is a share of it.
     """
-    scale, size = drawn.get("noise_scale"), drawn.get("model_error")
+    scale, size = (drawn.get(name) for name in DRAWN)
     if scale is None and size is None:
         return base
     scale = torch.ones(len(u)) if scale is None else scale

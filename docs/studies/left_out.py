@@ -26,7 +26,7 @@ import torch
 from compare_brains import KSPACE, PRIOR, SEED, left_out
 
 from sciinv import likelihoods, operators, priors, readers, samplers
-from sciinv.model_error import as_drawn
+from sciinv.model_error import DRAWN, as_drawn
 
 
 def main(
@@ -80,7 +80,7 @@ def main(
         miss = (outside.pack(grid)[0] - predicted.mean(0)).square()
         drawn = {
             key: torch.as_tensor(found[key].values[:, 0].mean(0, keepdims=True))
-            for key in ("noise_scale", "model_error") if key in found
+            for key in DRAWN if key in found
         }  # fmt: skip
         mean = predicted.mean(0, keepdim=True)
         noise_sd = as_drawn(outside, likelihoods.of(outside), drawn, mean).deviations(mean)

@@ -31,7 +31,7 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import ConfigError, DataError
 from sciinv.likelihoods import Gaussian
-from sciinv.model_error import as_drawn
+from sciinv.model_error import DRAWN, as_drawn
 from sciinv.operators.base import declared
 from sciinv.operators.subsample import choosable, independent_blocks, subsample
 from sciinv.samplers.base import Sampler
@@ -121,8 +121,7 @@ def predictive_check(
 
 def values_of(post: xr.Dataset) -> dict[str, Tensor]:
     """Return scale of the noise and size of a model error of the draws of one item, [draw, …]."""
-    names = [name for name in ("noise_scale", "model_error") if name in post]
-    return {name: torch.as_tensor(post[name].values[:, 0]) for name in names}
+    return {name: torch.as_tensor(post[name].values[:, 0]) for name in DRAWN if name in post}
 
 
 def left_out(

@@ -14,6 +14,7 @@ Source: Cotter et al. 2013, "MCMC methods for functions", for the Crank–Nicols
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -229,25 +230,27 @@ class Model:
             apart = (self.x - kept[0]).flatten(1).norm(dim=1) / kept[0].flatten(1).norm(dim=1)
             if bool((apart < SAME).all()):
                 return kept[1]
-        columns = [
-            self.likelihood.whiten(self._slopes(unit.expand_as(self.theta)), self.u).flatten(1)
-            for unit in torch.diag(self.sd)
+        # column by column: all of W G D at once may be gigabytes, as of many coils
+        rows = [
+            self.sd * self._slopes_t(self.likelihood.whiten_t(column, self.u))
+            for column in self._columns()
         ]
-        g = torch.stack(columns, 1)
-        eye = torch.eye(g.shape[1], dtype=torch.float64, device=g.device)
-        block = torch.linalg.cholesky(eye + (g @ g.mT).double()).to(self.x)
+        information = torch.stack(rows, 1).double()
+        eye = torch.eye(len(self.sd), dtype=torch.float64, device=self.x.device)
+        block = torch.linalg.cholesky(eye + 0.5 * (information + information.mT)).to(self.x)
         self.at.block = self.x, block
         return block
+
+    def _columns(self) -> Iterator[Tensor]:
+        """Yield the columns of W G D, each [B, …]: how the whitened data answer to a parameter."""
+        for unit in torch.diag(self.sd):
+            yield self.likelihood.whiten(self._slopes(unit.expand_as(self.theta)), self.u)
 
     def _factored(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return J as rows [B, M, D + P] and the factor of I + J Jᵀ, in double precision."""
         rows = rows.expand(len(self.m), *rows.shape[1:])
         half = self.c.rows_root(rows).flatten(2)
-        units = torch.diag(self.sd)
-        each = [
-            self.likelihood.whiten(self._slopes(unit.expand_as(self.theta)), self.u).flatten(1)
-            for unit in units
-        ]
+        each = [column.flatten(1) for column in self._columns()]
         j = torch.cat([half, torch.stack(each, 2)], 2).double()
         eye = torch.eye(j.shape[1], dtype=j.dtype, device=j.device)
         return j, torch.linalg.cholesky(eye + j @ j.mT)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sciinv import likelihoods
 from sciinv.errors import SciinvError
 from sciinv.likelihoods import Gaussian
-from sciinv.model_error import as_drawn
+from sciinv.model_error import DRAWN, as_drawn
 from sciinv.operators.base import declared
 from sciinv.plots.residuals import Folded, Residuals
 from sciinv.steps.residual_image import folded, on_grid
@@ -106,10 +106,9 @@ def _normalised(physics: Any, y: Tensor, sd: Tensor, one: xr.Dataset, k: int) ->
             u = u + torch.where(groups >= 0, values[groups.clamp_min(0)], 0.0)
     noise = likelihoods.of(physics)
     difference = noise.difference(y, u) if isinstance(noise, Gaussian) else y - u
-    names = [name for name in ("noise_scale", "model_error") if name in draw]
-    if names and isinstance(noise, Gaussian):
-        found_too = {name: torch.as_tensor(draw[name].values[None]) for name in names}
-        found = as_drawn(declared(physics, y), noise, found_too, y).deviations(y)
+    drawn = {name: torch.as_tensor(draw[name].values[None]) for name in DRAWN if name in draw}
+    if drawn and isinstance(noise, Gaussian):
+        found = as_drawn(declared(physics, y), noise, drawn, y).deviations(y)
         sd = sd if found is None else found
     return (difference / sd)[0].double().numpy()
 

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.gaussian import SHAPE, D, agree, gaussian_prior, matrix
 from support.toys import Matrix
 
-from sciinv import noise, priors, samplers
+from sciinv import noise, samplers
 from sciinv.errors import ConfigError, OperatorError
 from sciinv.kernels import collapsed, unknowns
 from sciinv.likelihoods import Gaussian, Poisson
@@ -17,8 +18,7 @@ from sciinv.operators.base import Unknown
 from sciinv.seeds import Streams
 from sciinv.solvers import linearised as linear
 
-D, M, SD, DRAWS = 16, 40, 0.1, 1000
-SHAPE = (1, 1, D)
+M, SD, DRAWS = 40, 0.1, 1000
 
 
 class Scales(Matrix):
@@ -53,18 +53,6 @@ class _Derived(_Scaled):
     def sensitivity(self, x):
         g = Matrix.A(self, x)
         return lambda d: d.to(g) * g, lambda r: (g * r).sum(1, keepdim=True)
-
-
-def matrix(m=M):
-    g = torch.Generator().manual_seed(3)
-    # A rough and a smooth half: some of the image is seen well, some hardly.
-    return torch.randn(m, D, generator=g) * torch.linspace(1.5, 0.02, D)
-
-
-def gaussian_prior(mean=0.5, variance=0.3):
-    lag = (torch.arange(D)[:, None] - torch.arange(D)).abs()
-    cov = variance * torch.exp(-lag / 3.0)
-    return priors.Gaussian(torch.full(SHAPE, mean), covariance=cov), cov.double()
 
 
 def data(physics, prior, scale=1.0, theta=None, seed=5):
@@ -106,19 +94,12 @@ def mixture(p, parts):
     return mean.numpy(), (w @ seconds - mean.square()).sqrt().numpy()
 
 
-def agree(found, mean, sd, draws=DRAWS):
-    """Each pixel's mean and sd within 4.5 and 5 standard errors."""
-    flat = found.reshape(len(found), -1)
-    assert np.abs((flat.mean(0) - mean) / sd).max() < 4.5 / math.sqrt(draws)
-    assert np.abs(flat.std(0) / sd - 1).max() < 5 / math.sqrt(2 * draws)
-
-
 @pytest.mark.parametrize(("path", "true"), [("rows", 0.5), ("rows", 2.0), ("products", 2.0)])
 def test_noise_scale_and_image_have_the_joint_posterior(path, true, monkeypatch):
     if path == "products":
         monkeypatch.setattr(linear, "DENSE_LIMIT", 0)
     prior, cov = gaussian_prior()
-    a = matrix()
+    a = matrix(M)
     physics = Matrix(a, SHAPE, SD)
     y = data(physics, prior, scale=true)
     a = a.double()
@@ -140,7 +121,7 @@ def test_noise_scale_and_image_have_the_joint_posterior(path, true, monkeypatch)
     assert abs(found.mean() - m) < 4.5 * sd / math.sqrt(DRAWS)
     assert found.std() == pytest.approx(sd, rel=5 / math.sqrt(2 * DRAWS))
     if path == "rows":  # by products a pixel that is hardly seen is solved to a share of its noise
-        agree(post["image"].values, *mixture(p, parts))
+        agree(post["image"].values, *mixture(p, parts), DRAWS)
     # χ² is that of the declared noise, so it follows s²
     assert float(post["chi2"].mean()) == pytest.approx(true**2, rel=0.5)
 
@@ -180,7 +161,7 @@ def test_a_factor_of_the_operator_and_the_image_have_the_joint_posterior(true, p
     if path == "products":
         monkeypatch.setattr(linear, "DENSE_LIMIT", 0)
     prior, cov = gaussian_prior(mean=1.0, variance=0.02)
-    a = matrix()
+    a = matrix(M)
     physics = (Derived if path in ("rows", "products") else Scales)(a, SHAPE, SD)
     y = data(physics, prior, theta=true)
     a, mean = a.double(), torch.ones(D).double()
@@ -217,7 +198,7 @@ class Shifted(Matrix):
 @pytest.mark.parametrize("which", [(0,), (1,), (0, 1)])
 def test_offsets_of_groups_and_the_image_have_the_joint_posterior(which):
     prior, cov = gaussian_prior()
-    physics = Shifted(matrix(), SHAPE, SD)
+    physics = Shifted(matrix(M), SHAPE, SD)
     physics.unknowns = tuple(Shifted.unknowns[k] for k in which)
     columns, variances, means = [], [], []
     for u in physics.unknowns:
@@ -231,9 +212,9 @@ def test_offsets_of_groups_and_the_image_have_the_joint_posterior(which):
     y = data(physics, prior) + 0.3
     m, c = posterior(y, a, joint, mean, SD)
     post = samplers.DAPS(prior, levels=8, micro_batch=250).sample(y, physics, draws=DRAWS, seed=1)
-    agree(post["image"].values, m[:D].numpy(), c.diagonal()[:D].sqrt().numpy())
+    agree(post["image"].values, m[:D].numpy(), c.diagonal()[:D].sqrt().numpy(), DRAWS)
     parts = [post[u.name].values.reshape(DRAWS, -1) for u in physics.unknowns]
-    agree(np.concatenate(parts, 1), m[D:].numpy(), c.diagonal()[D:].sqrt().numpy())
+    agree(np.concatenate(parts, 1), m[D:].numpy(), c.diagonal()[D:].sqrt().numpy(), DRAWS)
     if 1 in which:
         assert post["element"].dims == ("draw", "item", "detector")
 
@@ -276,7 +257,7 @@ def test_marginalised_offsets_whiten_by_the_root_of_the_covariance(layers):
 
 def test_draws_are_the_same_in_any_selection_with_unknowns():
     prior, _ = gaussian_prior()
-    physics = Scales(matrix(), SHAPE, SD)
+    physics = Scales(matrix(M), SHAPE, SD)
     y = data(physics, prior)
     sampler = samplers.DAPS(prior, noise="drawn", levels=5, micro_batch=4)
     full = sampler.sample(y, physics, draws=8, seed=2)
@@ -287,13 +268,13 @@ def test_draws_are_the_same_in_any_selection_with_unknowns():
 
 def test_what_cannot_be_drawn_is_an_error_that_says_so():
     prior, _ = gaussian_prior()
-    counts = Matrix(matrix(), SHAPE, SD)
+    counts = Matrix(matrix(M), SHAPE, SD)
     counts.likelihood = Poisson()
     with pytest.raises(ConfigError, match="fixed"):
         samplers.DAPS(prior, noise="drawn").sample(torch.ones(1, M), counts)
     with pytest.raises(ConfigError, match="drawn"):
         samplers.DAPS(prior, noise="free")
-    silent = Matrix(matrix(), SHAPE, SD)
+    silent = Matrix(matrix(M), SHAPE, SD)
     silent.unknowns = (Unknown("gain", 0.0, 0.2),)
     with pytest.raises(OperatorError, match="at"):
         samplers.DAPS(prior).sample(torch.ones(1, M), silent)
@@ -301,5 +282,5 @@ def test_what_cannot_be_drawn_is_an_error_that_says_so():
         Unknown("gain", 0.0, 0.0)
     with pytest.raises(ConfigError, match="score"):
         samplers.DAPS(prior, conditional="score").sample(
-            torch.ones(1, M), Scales(matrix(), SHAPE, SD)
+            torch.ones(1, M), Scales(matrix(M), SHAPE, SD)
         )
