@@ -4,6 +4,8 @@ mixtures                        6 in 8 dimensions, 20 problems, two noises
 large                           25 in 64 dimensions
 floor                           mixtures with 2,000 draws and ten pairs of exact sets a problem:
                                 is a ratio above 1 a bias or chance?
+large-floor                     the same of 25 in 64 dimensions, ten problems: the default and
+                                `Particles` in groups of a thousand
 coils --side 16 --draws 2000    complex mixtures of 6 under 2 and 4 coils
 phase --draws 1000              BIPSDA's phase retrieval: weights of the components
 levy --signals 1000 --out FILE  24 cells; FILE has a line for each part that is done, and a
@@ -18,6 +20,7 @@ import argparse
 import itertools
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +38,7 @@ from sciinv.calibration.benchmark.linear import (
 )
 from sciinv.kernels import modes
 from sciinv.problem import Problem
-from sciinv.samplers import DAPS
+from sciinv.samplers import DAPS, Particles
 from sciinv.seeds import Streams
 
 PART = 200  # Lévy signals of a cell between two lines of the file
@@ -46,10 +49,10 @@ def default(prior):
     return DAPS(prior, micro_batch=500)
 
 
-def drawn(problem, draws, seed=0):
+def drawn(problem, draws, seed=0, build=default):
     """Return the default's draws, [draws, D]."""
     physics = Matrix(problem.matrix, problem.shape, problem.sd)
-    post = default(problem.prior).sample(problem.y[None], physics, draws=draws, seed=seed)
+    post = build(problem.prior).sample(problem.y[None], physics, draws=draws, seed=seed)
     return torch.as_tensor(post["image"].values).double().reshape(draws, -1)
 
 
@@ -98,17 +101,22 @@ def coils(side, draws, problems):
                   flush=True)  # fmt: skip
 
 
-def against_floor(sd, draws=2000, sets=5):
-    """Print the mean ratio of distance and floor over 20 mixtures, with its standard error."""
+def large():
+    """Return ten mixtures of 25 in 64 dimensions, seen by projections 60° apart."""
+    a = projections(8, np.array([0, 60]))
+    return [random_mixture(s, 0.5, 25, (1, 8, 8), a) for s in range(10)]
+
+
+def against_floor(name, problems, build=default, draws=2000, sets=5):
+    """Print the mean ratio of distance and floor over some mixtures, with its standard error."""
     ratios = []
-    for seed in range(20):
-        problem = random_mixture(seed, sd)
-        x = drawn(problem, draws, seed)
+    for seed, problem in enumerate(problems):
+        x = drawn(problem, draws, seed, build)
         exact = [problem.exact(draws, 100 + k) for k in range(sets)]
         pairs = [sliced_wasserstein(a, b) for a, b in itertools.combinations(exact, 2)]
         ratios.append(np.mean([sliced_wasserstein(x, e) for e in exact]) / np.mean(pairs))
     error = np.std(ratios, ddof=1) / len(ratios) ** 0.5
-    print(f"noise {sd}: distance ÷ floor {np.mean(ratios):.3f} ± {error:.3f}, "
+    print(f"{name}: distance ÷ floor {np.mean(ratios):.3f} ± {error:.3f}, "
           f"{min(ratios):.2f} to {max(ratios):.2f}", flush=True)  # fmt: skip
 
 
@@ -196,7 +204,9 @@ def levy_table(path):
 def main():
     """Print the rows as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("rows", choices=("mixtures", "large", "floor", "coils", "phase", "levy"))
+    parser.add_argument(
+        "rows", choices=("mixtures", "large", "floor", "large-floor", "coils", "phase", "levy")
+    )
     parser.add_argument("--side", type=int, default=8)
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--problems", type=int, default=5)
@@ -210,11 +220,14 @@ def main():
         for sd in (0.05, 0.3):
             shown(f"6 in 8 dimensions, noise {sd}", [random_mixture(s, sd) for s in range(20)])
     elif asked.rows == "large":
-        a = projections(8, np.array([0, 60]))
-        shown("25 in 64", [random_mixture(s, 0.5, 25, (1, 8, 8), a) for s in range(10)])
+        shown("25 in 64", large())
     elif asked.rows == "floor":
         for sd in (0.05, 0.3):
-            against_floor(sd)
+            against_floor(f"noise {sd}", [random_mixture(s, sd) for s in range(20)])
+    elif asked.rows == "large-floor":
+        against_floor("25 in 64, the default", large())
+        groups = partial(Particles, group=1000)
+        against_floor("25 in 64, particles", large(), groups)
     elif asked.rows == "coils":
         coils(asked.side, asked.draws, asked.problems)
     elif asked.rows == "phase":

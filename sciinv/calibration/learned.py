@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from sciinv import calibration, metrics, plots
 from sciinv.arithmetic import fixed_arithmetic
+from sciinv.calibration import distances
 from sciinv.calibration.operators import operator
 from sciinv.calibration.secant import secant
 from sciinv.priors.learned.network import LearnedPrior
@@ -185,21 +187,24 @@ def match(
     steps: int = 3,
     say: Callable[[str], None] = lambda line: None,
 ) -> float:
-    """Return the factor κ on the fitted variances at which spread ÷ RMSE is 1.
+    """Return the factor κ at which draws are as far from each other as from the truth.
 
     Secant steps in ln κ, within a factor of 10 of the start and from 1 up: a width below D's own
     measured error makes draws that miss the data (at κ = 0.21 by 1.6 times the noise), whatever
     their spread. Take other truths than those that the calibration is then shown on.
     """
 
-    def pixels(kappa: float) -> tuple[float, float]:
-        found = measure(make(kappa), prior, physics, truths, draws, seed).pixels
-        say(f"κ = {kappa:.2f}: spread ÷ RMSE {found.spread_skill:.3f}, "
-            f"residual {found.residual:.3f}, CRPS {found.crps:.4g}")  # fmt: skip
-        return math.log(found.spread_skill), 0.015
+    def apart(kappa: float) -> tuple[float, float]:
+        found, x, _ = calibration.run(make(kappa), physics, truths, draws, seed)
+        each = distances.log_ratios(truths, torch.from_numpy(x).transpose(0, 1))
+        ratio, error = distances.mean(each)
+        say(f"κ = {kappa:.2f}: draws {math.exp(ratio):.3f} (± {error:.3f}) times as far from each "
+            f"other as from the truth, spread ÷ RMSE {found.spread_skill:.3f}, residual "
+            f"{found.residual:.3f}, CRPS {found.crps / prior.scale:.4g}")  # fmt: skip
+        return ratio, max(0.015, error)
 
     # 0.25: of ln(spread ÷ RMSE) on ln κ, as measured on three priors
-    return secant(pixels, start, steps, 0.25, (0.1, 1.0), least=1.0)
+    return secant(apart, start, steps, 0.25, (0.1, 1.0), least=1.0)
 
 
 @fixed_arithmetic()

@@ -3,12 +3,13 @@
 Truths are drawn from the prior, the measurement at hand is simulated of each, and a pair of draws
 x₁, x₂ of each is made. For draws of the posterior truth and draws are exchangeable, so
 
-    ρ² = E‖x₁ − x₂‖² / ½ E(‖x₁ − x₀‖² + ‖x₂ − x₀‖²) = 1,
+    ln ρ = ½ E(ln ‖x₁ − x₂‖² − ½ ln ‖x₁ − x₀‖² − ½ ln ‖x₂ − x₀‖²) = 0
 
-and ρ < 1 says that draws are too near each other. The factor κ on the variance of p(x0 | x_t) is
-moved until ρ = 1 within what the truths can tell: a secant in (ln κ, ln ρ) with the same truths,
-noise and random numbers at every κ. One micro-batch holds the pairs of all truths. Where data do
-not know where an object is, truth and draws are moved onto each other first.
+(`calibration.distances`), and ρ < 1 says that draws are too near each other. The factor κ on the
+variance of p(x0 | x_t) is moved until ρ = 1 within what the truths can tell: a secant in
+(ln κ, ln ρ) with the same truths, noise and random numbers at every κ. One micro-batch holds the
+pairs of all truths. Where data do not know where an object is, truth and draws are moved onto each
+other first.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from deepinv.physics import Physics
 from torch import Tensor
 
 from sciinv import likelihoods
+from sciinv.calibration import distances
 from sciinv.calibration.secant import secant
 from sciinv.calibration.simulate import simulate
 from sciinv.errors import ConfigError
@@ -48,7 +50,7 @@ class Pass:
     Attributes:
         inflate: κ.
         ratio: ρ.
-        error: Standard error of ln ρ over the truths (jackknife).
+        error: Standard error of ln ρ over the truths.
         chi2: Median reduced χ² of the draws.
         between: Share of pixels whose truth lies between the two draws; ⅓ for draws of the
             posterior, as truth and draws are then exchangeable.
@@ -157,15 +159,10 @@ def _pass(
     if anywhere:  # the three alike, or truth and draws were not exchangeable
         each = torch.stack([torch.from_numpy(aligned(e.cpu().numpy())) for e in each])
     truth, pairs = each.flatten(2).split((1, 2), 1)
-    apart = (pairs[:, 0] - pairs[:, 1]).square().sum(1)
-    off = (pairs - truth).square().sum(2).mean(1)
-    n = len(truths)
-    left_out = torch.log((apart.sum() - apart) / (off.sum() - off)) / 2
-    error = math.sqrt((n - 1) / n * float((left_out - left_out.mean()).square().sum()))
-    ratio = math.sqrt(float(apart.sum() / off.sum()))
+    ratio, error = distances.mean(distances.log_ratios(truth[:, 0], pairs))
     held = (truth >= pairs.amin(1, True)) & (truth <= pairs.amax(1, True))
     shares = held.double().mean(2).squeeze(1)
     return Pass(
-        kappa, ratio, error, float(chi2.median()),
-        float(shares.mean()), float(shares.std()) / math.sqrt(n),
+        kappa, math.exp(ratio), error, float(chi2.median()),
+        float(shares.mean()), float(shares.std()) / math.sqrt(len(truths)),
     )  # fmt: skip

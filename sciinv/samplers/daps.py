@@ -62,7 +62,8 @@ class DAPS(Sampler):
         inflate: κ, factor on the fitted variance of "isotropic", "spectral" and "local". If None,
             the prior's own, found by calibration on its own draws; 1 for "local" named here. Fresh
             noise makes states that are worse than those that a width was fitted on, so that
-            κ is above 1, and the smaller the fewer the levels.
+            κ is above 1, and the smaller the fewer the levels. The last draw is not noised anew:
+            it is handed out, with κ = 1 where κ is larger.
         renoise: "fresh" is the paper's x_{t−1} ~ N(x0|y, σ_{t−1}²), which forgets x_t; "bridge"
             draws x_{t−1} given both x0|y and x_t, the reverse diffusion guided by the data:
             x_{t−1} ~ N(q x_t + (1 − q) x0|y, σ_{t−1}² (1 − q)), q = (σ_{t−1}/σ_t)². Its error
@@ -129,6 +130,12 @@ class DAPS(Sampler):
                               remedy="name one of these")  # fmt: skip
         self.sweeps, self.renoise, self.noise = sweeps, renoise, noise
         self.fitted = isinstance(self.conditional, FittedWidth)
+        self.last = self.conditional
+        if isinstance(self.last, FittedWidth) and renoise == "fresh":
+            # No level mends what κ adds to the last draw: with κ = 3 there, the intervals of 50 %
+            # held 58 % of a black hole's pixels, most of them empty sky; with 1, 53 %.
+            self.last = copy.copy(self.last)
+            self.last.inflate = min(1.0, self.last.inflate)
         self.retries = (
             RETRIES * self.fitted
             if retries is None
@@ -207,7 +214,8 @@ class DAPS(Sampler):
     def step(self, state: State, level: Level, problem: Problem, streams: Streams) -> Step:
         """One level of Algorithm 1."""
         x_t, unknowns = state.x_t, state.unknowns
-        p_x0 = self.conditional(x_t, level.sigma, streams)  # p(x0 | x_t)
+        conditional = self.conditional if level.sigma_next else self.last
+        p_x0 = conditional(x_t, level.sigma, streams)  # p(x0 | x_t)
         if unknowns is None:
             draw = self._kernel(p_x0, problem, streams, level)  # x0 ~ p(x0 | x_t) p(y | x0)
         else:
