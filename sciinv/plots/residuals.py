@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sciinv.plots.style import FOUND, GOOD, STYLE
+from sciinv.uncertainty.misfits import Misfits
 from sciinv.uncertainty.neighbours import Neighbours
 
 
@@ -54,6 +55,7 @@ class Residuals:
         draws: Number of draws behind `rms`.
         neighbours: How values that lie side by side are correlated.
         image: What a draw leaves of k-space, in the image.
+        misfits: How far the misfits of draws lie apart.
     """
 
     values: NDArray[np.float64]
@@ -67,6 +69,7 @@ class Residuals:
     draws: int
     neighbours: tuple[Neighbours, ...] = ()
     image: Folded | None = None
+    misfits: Misfits | None = None
 
     def words(self) -> str:
         """Return what the figure shows, for who does not see it."""

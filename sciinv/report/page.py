@@ -29,7 +29,7 @@ from sciinv.report.parts import Problem
 from sciinv.report.shown import Shown, shown_as
 from sciinv.report.viewer import BUDGET, Draws, payload
 from sciinv.store.atomic import write_file
-from sciinv.uncertainty import neighbours
+from sciinv.uncertainty import misfits, neighbours
 
 _FILES = files("sciinv.report")
 
@@ -284,9 +284,14 @@ def _of_prior(problem: Problem) -> tuple[Finding, ...]:
 
 
 def _left(problem: Problem) -> tuple[Finding, ...]:
-    """Return what structure the draws leave in the data among the findings."""
-    said = problem.residuals and neighbours.sentence(problem.residuals.neighbours)
-    return (Finding(*said),) if said else ()
+    """Return what structure the draws leave in the data, and how alike they fit, as findings."""
+    if problem.residuals is None:
+        return ()
+    said = (
+        neighbours.sentence(problem.residuals.neighbours),
+        misfits.sentence(problem.residuals.misfits),
+    )
+    return tuple(Finding(*each) for each in said if each)
 
 
 def _verdict(judged: Trust) -> str:

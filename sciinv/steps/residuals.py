@@ -18,6 +18,7 @@ from sciinv.model_error import DRAWN, as_drawn
 from sciinv.operators.base import declared
 from sciinv.plots.residuals import Folded, Residuals
 from sciinv.steps.residual_image import folded, on_grid
+from sciinv.uncertainty.misfits import misfits
 from sciinv.uncertainty.neighbours import Neighbours, neighbours
 
 DRAWS = 16  # of which the mean square is taken: more change the figure by less than a line's width
@@ -46,17 +47,30 @@ def residuals_of(dataset: xr.Dataset, physics: Any, y: Tensor, one: xr.Dataset) 
         return None
     if sd is None:
         return None
+    one = _settled(one)
     count = min(DRAWS, one.sizes["draw"])
-    each = [_normalised(physics, y, sd, one, k) for k in range(count)]
+    parts = [_left(physics, y, sd, one, k) for k in range(count)]
+    each = [(left / own)[0].double().numpy() for left, own in parts]
+    typical = torch.stack([own.square().expand_as(y) for _, own in parts]).mean(0).sqrt()
+    alike = [(left / typical)[0].double().numpy() for left, _ in parts]  # one noise for all draws
     valid = torch.isfinite(sd).expand_as(y)[0].numpy()
-    each = [np.where(valid, r, np.nan) for r in each]
+    each, alike = ([np.where(valid, r, np.nan) for r in group] for group in (each, alike))
     square = np.mean([r**2 for r in each], axis=0)
     laid = _laid_out(dataset, physics, each[0], square, count)
     if laid is None:
         return None
     return replace(
-        laid, neighbours=_side_by_side(dataset, each), image=_in_the_image(dataset, each[0])
+        laid,
+        neighbours=_side_by_side(dataset, each),
+        image=_in_the_image(dataset, each[0]),
+        misfits=misfits(alike),
     )
+
+
+def _settled(one: xr.Dataset) -> xr.Dataset:
+    """Return the draws that did not fail, which the maps are of; all where every one failed."""
+    stands = np.flatnonzero(one["failed"].values == 0) if "failed" in one else ()
+    return one.isel(draw=stands) if len(stands) else one
 
 
 def _in_the_image(dataset: xr.Dataset, residual: NDArray[Any]) -> Folded | None:
@@ -89,8 +103,8 @@ def _sd(physics: Any, y: Tensor) -> Tensor | None:
     return noise.deviations(y) if isinstance(noise, Gaussian) else None
 
 
-def _normalised(physics: Any, y: Tensor, sd: Tensor, one: xr.Dataset, k: int) -> NDArray[Any]:
-    """Return (y − A x − offsets) ÷ (s sd) of one draw, the shape of y without its batch."""
+def _left(physics: Any, y: Tensor, sd: Tensor, one: xr.Dataset, k: int) -> tuple[Tensor, Tensor]:
+    """Return y − A x − offsets of one draw, and the sd of its noise as it was drawn."""
     draw = one.isel(draw=k)
     unknowns = [u for u in getattr(physics, "unknowns", ()) if u.name in draw]
     theta = [np.atleast_1d(draw[u.name].values) for u in unknowns if u.groups is None]
@@ -110,7 +124,7 @@ def _normalised(physics: Any, y: Tensor, sd: Tensor, one: xr.Dataset, k: int) ->
     if drawn and isinstance(noise, Gaussian):
         found = as_drawn(declared(physics, y), noise, drawn, y).deviations(y)
         sd = sd if found is None else found
-    return (difference / sd)[0].double().numpy()
+    return difference, sd
 
 
 def _laid_out(

@@ -159,3 +159,25 @@ def test_neighbours_are_those_of_the_grid_and_not_of_the_order_of_storage(blurre
 def test_coils_and_parts_are_no_neighbours():
     held = xr.Dataset({"y": (("item", "coil", "x"), np.zeros((1, 3, 5)))})
     assert [n.axis for n in _side_by_side(held, [np.ones((3, 5))])] == ["columns"]
+
+
+def test_misfits_of_the_draws_are_compared_in_one_noise(blurred):
+    dataset, physics, y = blurred
+    x = images(4)
+    found = residuals_of(dataset, physics, y, draws_of(x, noise_scale=[2.0, 2.0, 2.0, 4.0])).misfits
+    r = (y - physics.A(torch.from_numpy(x))).double().numpy().reshape(4, -1) / 0.1
+    unit = np.sqrt(np.mean(np.square([2.0, 2.0, 2.0, 4.0])))
+    assert found.apart == pytest.approx(np.ptp(0.5 * np.square(r / unit).sum(1)), rel=1e-4)
+    assert found.draws == 4
+
+
+def test_draws_that_failed_are_left_out_as_they_are_of_the_maps(blurred):
+    dataset, physics, y = blurred
+    x = images(4)
+    failed = draws_of(x, failed=[1.0, 0.0, 0.0, 0.0])
+    found = residuals_of(dataset, physics, y, failed)
+    rest = residuals_of(dataset, physics, y, draws_of(x[1:]))
+    np.testing.assert_array_equal(found.values, rest.values)
+    assert found.draws == 3
+    every = residuals_of(dataset, physics, y, draws_of(x, failed=[1.0] * 4))
+    assert every.draws == 4
