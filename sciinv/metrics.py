@@ -11,6 +11,8 @@ from scipy.ndimage import uniform_filter
 
 from sciinv.errors import DataError
 
+QUARTILE = 0.6745 / math.sqrt(2)  # of a Gaussian of variance 2, halved
+
 
 def nmse(image: Any, reference: Any) -> float:
     """Return the normalised mean squared error ‖image − reference‖² / ‖reference‖²."""
@@ -192,6 +194,21 @@ def coverage(draws: Any, truth: Any, levels: Sequence[float], seed: int = 0) -> 
             weight[-1] = np.clip(1 - 2 * (cut - n // 2), 0, 1)
         out.append(float(np.sum(weight * counts) / depth.size))
     return np.array(out)
+
+
+def decided_directions(pairs: Sequence[float]) -> float:
+    """Return k, how many directions of the image the data decide.
+
+    Of draws of a Gaussian posterior ½ ‖r_i − r_j‖², r their residuals in units of the noise, has
+    the mean k = Σ g and the variance 2 Σ g², g in (0, 1) the share of the data in a direction. k is
+    read off the lower quartile, so that pairs across modes do not widen what is expected of one; of
+    one mode that lies at k − 0.67 √(2 k) or above.
+
+    Args:
+        pairs: ½ ‖r_i − r_j‖² of all pairs of draws.
+    """
+    quartile = float(np.quantile(pairs, 0.25))
+    return (QUARTILE + math.sqrt(QUARTILE**2 + quartile)) ** 2  # k − 2 QUARTILE √k = quartile
 
 
 def _pair(image: Any, reference: Any) -> tuple[np.ndarray, np.ndarray]:

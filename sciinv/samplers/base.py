@@ -303,7 +303,8 @@ class Sampler(Reconstructor):
             known = outliers.freedom(problem, like[0].numel())
             n = self.micro_batch
             each = [range(p * n, (p + 1) * n) for p in wanted]
-            x0, values = outliers.redrawn(attempt, each, len(keys), self.retries, *known)
+            apart = outliers.scatter(problem)
+            x0, values = outliers.redrawn(attempt, each, len(keys), self.retries, *known, apart)
         else:
             x0, values = attempt(0, range(len(keys)))
         values["seconds"] = (time.perf_counter() - start) / (len(wanted) * self.micro_batch)

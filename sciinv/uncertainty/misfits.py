@@ -21,11 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sciinv.metrics import decided_directions
+
 # Range of misfits, in √k, from which they are told. 16 draws of one posterior have a range of at
 # most 3.5 ± 0.7 of these; twice that leaves room for a k that is estimated and tails.
 FAR = 8.0
 LEAST = 3  # draws
-QUARTILE = 0.6745 / math.sqrt(2)  # of a Gaussian of variance 2, halved
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,6 @@ class Misfits:
 def misfits(residuals: Sequence[NDArray[np.floating]]) -> Misfits | None:
     """Return how far the misfits of draws lie apart; None for fewer than three.
 
-    k is read off the lower quartile of ½ ‖r_i − r_j‖² over pairs of draws, so that pairs across
-    modes do not widen what is expected of one. Of one mode these have the mean k and at most the
-    variance 2 k, and the quartile lies at k − 0.67 √(2 k): few directions would look fewer still.
-
     Args:
         residuals: (y − A x_i) ÷ sd of each draw, in one noise for all; NaN where no data are.
     """
@@ -68,9 +65,7 @@ def misfits(residuals: Sequence[NDArray[np.floating]]) -> Misfits | None:
     flat = np.stack([np.nan_to_num(np.asarray(r, np.float64)).ravel() for r in residuals])
     energy = 0.5 * np.square(flat).sum(1)
     pairs = [0.5 * float(np.square(a - b).sum()) for a, b in itertools.combinations(flat, 2)]
-    quartile = float(np.quantile(pairs, 0.25))
-    k = (QUARTILE + math.sqrt(QUARTILE**2 + quartile)) ** 2  # k − 2 QUARTILE √k = quartile
-    return Misfits(len(flat), float(np.ptp(energy)), k)
+    return Misfits(len(flat), float(np.ptp(energy)), decided_directions(pairs))
 
 
 def sentence(found: Misfits | None) -> tuple[str, bool] | None:
