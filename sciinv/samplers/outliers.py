@@ -7,10 +7,12 @@ and the data decide k directions of it,
 
 the lower where they decide each wholly. k is at most min(data, pixels), and far less under a prior:
 it is read off how far the draws of the group lie apart in data space
-(`sciinv.metrics.decided_directions`; of 8,540 data of a disc from 30° some 650). Two modes that both carry weight may differ in E
-by more only if the prior pays the difference back to within a few nats, which among thousands of
-nats is a coincidence. So a draw whose E lies far above the lowest of its group stands in a place
-that the posterior does not visit: annealing went wrong, and the draw is none.
+(`sciinv.metrics.decided_directions`; of 8,540 data of a disc from 30° some 650).
+
+Two modes that both carry weight may differ in E by more only if the prior pays the difference back
+to within a few nats, which among thousands of nats is a coincidence. So a draw whose E lies far
+above the lowest of its group stands in a place that the posterior does not visit: annealing went
+wrong, and the draw is none.
 
 A low E alone proves nothing, and a mode that every chain of a group missed is not seen here.
 """
