@@ -5,7 +5,7 @@ large                           25 in 64 dimensions
 floor                           mixtures with 2,000 draws and ten pairs of exact sets a problem:
                                 is a ratio above 1 a bias or chance?
 large-floor                     the same of 25 in 64 dimensions, ten problems: the default and
-                                `Particles` in groups of a thousand
+                                `Particles` in groups of a thousand (a quarter of an hour and more)
 coils --side 16 --draws 2000    complex mixtures of 6 under 2 and 4 coils
 phase --draws 1000              BIPSDA's phase retrieval: weights of the components
 levy --signals 1000 --out FILE  24 cells; FILE has a line for each part that is done, and a
@@ -50,7 +50,7 @@ def default(prior):
 
 
 def drawn(problem, draws, seed=0, build=default):
-    """Return the default's draws, [draws, D]."""
+    """Return draws of a sampler, the default if none is named, [draws, D]."""
     physics = Matrix(problem.matrix, problem.shape, problem.sd)
     post = build(problem.prior).sample(problem.y[None], physics, draws=draws, seed=seed)
     return torch.as_tensor(post["image"].values).double().reshape(draws, -1)

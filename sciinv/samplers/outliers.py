@@ -60,10 +60,14 @@ def impossible(
     units of that noise.
     """
     lowest = chi2.min()
-    unit = lowest if drawn else lowest.clamp_min(1.0)
-    unit = torch.ones_like(unit) if in_nats else unit
+    unit = torch.ones_like(lowest) if in_nats else _noise(chi2, drawn)
     excess = 0.5 * data * (chi2 - lowest) / unit
     return excess > FAR * math.sqrt(k / 2)
+
+
+def _noise(chi2: Tensor, drawn: bool) -> Tensor:
+    """Return the variance of the noise ÷ the declared one, as the best draw of a group has it."""
+    return chi2.min() if drawn else chi2.min().clamp_min(1.0)
 
 
 Scatter = Callable[[Tensor], Sequence[float]]
@@ -132,7 +136,7 @@ def redrawn(
         fit = values["misfit" if in_nats else "chi2"][own]
         decided: float = k
         if apart is not None and len(fit) >= FEWEST and not in_nats:
-            noise = float(fit.min()) if drawn else max(1.0, float(fit.min()))
+            noise = float(_noise(fit, drawn))
             decided = min(k, decided_directions([d / noise for d in apart(x0[own])]))
         return impossible(fit, data, decided, drawn, in_nats).cpu()
 

@@ -18,6 +18,7 @@ from sciinv.model_error import DRAWN, as_drawn
 from sciinv.operators.base import declared
 from sciinv.plots.residuals import Folded, Residuals
 from sciinv.steps.residual_image import folded, on_grid
+from sciinv.uncertainty.draws import kept
 from sciinv.uncertainty.misfits import misfits
 from sciinv.uncertainty.neighbours import Neighbours, neighbours
 
@@ -69,7 +70,8 @@ def residuals_of(dataset: xr.Dataset, physics: Any, y: Tensor, one: xr.Dataset) 
 
 def _settled(one: xr.Dataset) -> xr.Dataset:
     """Return the draws that did not fail, which the maps are of; all where every one failed."""
-    stands = np.flatnonzero(one["failed"].values == 0) if "failed" in one else ()
+    counted = kept(one.expand_dims("item"))
+    stands = () if counted is None else np.flatnonzero(counted[:, 0])
     return one.isel(draw=stands) if len(stands) else one
 
 
